@@ -1,0 +1,29 @@
+"""Words that several rooms share."""
+
+from enum import StrEnum
+
+
+class ReadPath(StrEnum):
+    """The side whose storage NIC reads a request's hit blocks (section 4.1)."""
+
+    PE = "pe"
+    DE = "de"
+
+
+class Role(StrEnum):
+    """What the engines of a node or group do; a group is all prefill or all decode (section 6)."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class TrafficClass(StrEnum):
+    """What a transfer is for (section 5); the NIC's lanes are chosen by it."""
+
+    MODEL_EXECUTION = "model_execution"
+    KV_CACHE = "kv_cache"
+
+
+def node_name(role: Role, index: int) -> str:
+    """Name of a logical node: ``p0`` is the first prefill node, ``d1`` the second decode node."""
+    return f"{'p' if role is Role.PREFILL else 'd'}{index}"

@@ -1,0 +1,77 @@
+"""Units as people write them. This module alone knows the factor 8 between bits and bytes."""
+
+import re
+
+_DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_RATE = re.compile(r"^([0-9]*\.?[0-9]+)\s*([kmgt]?i?)(bps|bit/s|b/s|B/s)$", re.IGNORECASE)
+_SIZE = re.compile(r"^([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?$", re.IGNORECASE)
+PAGE_BYTES = 4096  # direct I/O and memory mapping align to this
+
+
+def _scale(prefix: str) -> int:
+    return {**_DECIMAL, **_BINARY}[prefix.lower()]
+
+
+def parse_bps(text: object) -> int:
+    """Bits per second from ``"400 Gbps"``, ``"6 MB/s"`` (a capital B before ``/s`` means bytes) or a plain number of bits.
+
+    Raises: ValueError naming the text when it is no positive rate.
+    """
+    if isinstance(text, bool):
+        raise ValueError(f"{text!r} is no rate; write for example '400 Gbps' or '6 MB/s'")
+    if isinstance(text, int | float):
+        value = int(text)
+    else:
+        match = _RATE.match(str(text).strip())
+        if not match:
+            raise ValueError(f"{text!r} is no rate; write for example '400 Gbps' or '6 MB/s'")
+        number, prefix, unit = match.groups()
+        value = int(float(number) * _scale(prefix) * (8 if unit == "B/s" or unit == "B/S" else 1))
+    if value <= 0:
+        raise ValueError(f"{text!r} is not a positive rate")
+    return value
+
+
+def parse_bytes(text: object) -> int:
+    """Bytes from ``"80 GB"`` (decimal), ``"512 MiB"`` (binary) or a plain number.
+
+    Raises: ValueError naming the text when it is no positive size.
+    """
+    if isinstance(text, bool):
+        raise ValueError(f"{text!r} is no size; write for example '512 MiB'")
+    if isinstance(text, int | float):
+        value = int(text)
+    else:
+        match = _SIZE.match(str(text).strip())
+        if not match:
+            raise ValueError(f"{text!r} is no size; write for example '512 MiB'")
+        value = int(float(match.group(1)) * _scale(match.group(2)))
+    if value <= 0:
+        raise ValueError(f"{text!r} is not a positive size")
+    return value
+
+
+def bytes_per_s(bps: float) -> float:
+    """Bytes per second of a rate in bits per second."""
+    return bps / 8
+
+
+def format_bytes(count: float) -> str:
+    """``1536 -> '1.5 KiB'``: for messages and tables."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def format_rate(bps: float) -> str:
+    """Bits per second as megabytes per second: ``48e6 -> '6.0 MB/s'``."""
+    per_s = bytes_per_s(bps)
+    return f"{per_s / 1e9:.1f} GB/s" if per_s >= 1e9 else f"{per_s / 1e6:.1f} MB/s"
+
+
+def align_up(value: int, to: int) -> int:
+    """The least multiple of ``to`` that is not below ``value``."""
+    return -(-value // to) * to

@@ -1,0 +1,150 @@
+"""``dualpath bench pool``: does one scheduler make all storage NICs one pool? (sections 7.2 and 7.4, Figures 7 and 8)
+
+1P1D, 1P2D and 2P1D at a storage-bound SNIC rate, then 1P1D from storage-bound to compute-bound. Each speedup stands
+beside its bound, (P + D) / P; everything is measured live, on emulated NICs.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dualpath_ray.base.units import format_rate, parse_bps
+from dualpath_ray.observability.run_record import Comparison
+from dualpath_ray.observability.summary import summarize
+from dualpath_ray.ops.options import RolloutOptions
+from dualpath_ray.ops.rollout import check_tokens, make_out, prepare, run_all
+
+CONFIGS = ("laptop_1p1d", "laptop_1p2d", "laptop_2p1d")
+STORAGE_BOUND = "12 MB/s"
+SWEEP = ("36 MB/s", "120 MB/s", "2 GB/s")
+WORKLOAD = RolloutOptions(num_trajectories=12, max_turns=24, total_tokens=600, gen_tokens=2)
+CNIC_OVER_SNIC = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRow:
+    """One run. ``bound`` is the speedup over prefill_only that the NICs which may read allow; None for oracle."""
+
+    name: str  # e.g. 1P2D scheduled
+    config: str
+    mode: str
+    snic_bps: int
+    jct_s: float
+    speedup: float | None
+    bound: float | None
+    hit_ratio: float
+    snic_max_over_mean_ratio: float | None
+    tokens_identical: bool
+
+
+def run(
+    config_dir: Path,
+    snic_rates: Sequence[str] = (),
+    out: Path = Path("runs/bench-pool"),
+    echo: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Run the benchmark and write ``pool.json``, ``pool.md`` and ``pool.svg``.
+
+    Args:   snic_rates: the first is the storage-bound one for all three systems, the others are the sweep on 1P1D.
+    Raises: ConfigError naming file and key.
+    """
+    make_out(out)
+    first, *sweep = snic_rates or (STORAGE_BOUND, *SWEEP)
+    rows: list[PoolRow] = []
+    for name in CONFIGS:
+        rows += _compare(config_dir / f"{name}.yaml", first, ("prefill_only", "scheduled", "oracle"), echo)
+    for rate in sweep:
+        rows += _compare(config_dir / f"{CONFIGS[0]}.yaml", rate, ("prefill_only", "scheduled"), echo)
+    result = {"rows": [asdict(r) for r in rows], "claims": claims(rows, parse_bps(first))}
+    (out / "pool.json").write_text(json.dumps(result, indent=1))
+    (out / "pool.md").write_text(table(result))
+    from dualpath_ray.observability.chart_speedup import speedup_svg
+
+    points = [(r.snic_bps, r.speedup) for r in rows if r.config == "1P1D" and r.mode == "scheduled" and r.speedup]
+    (out / "pool.svg").write_text(speedup_svg(points, bound=2.0))
+    echo(table(result))
+    echo(f"results: {out}")
+    return result
+
+
+def _compare(config: Path, rate: str, modes: tuple[str, ...], echo: Callable[[str], None]) -> list[PoolRow]:
+    snic = parse_bps(rate)
+    options = RolloutOptions(**{**asdict(WORKLOAD), "compare": modes})
+    prepared = prepare(config, options, {"node.snic_bps": snic, "node.cnic_bps": snic * CNIC_OVER_SNIC})
+    cluster = prepared.config
+    label = f"{cluster.prefill_nodes}P{cluster.decode_nodes}D"
+    echo(f"{label} at {format_rate(snic)}")
+    records, _ = run_all(prepared, options, echo)
+    checks = check_tokens(prepared, records, echo)
+    summary = summarize(Comparison(command="dualpath bench pool", runs=records, checks=checks))
+    base = records[0].jct_s
+    bound = (cluster.prefill_nodes + cluster.decode_nodes) / cluster.prefill_nodes
+    return [
+        PoolRow(
+            name=f"{label} {record.mode}",
+            config=label,
+            mode=record.mode,
+            snic_bps=snic,
+            jct_s=record.jct_s,
+            speedup=base / record.jct_s,
+            bound={"prefill_only": 1.0, "scheduled": bound}.get(record.mode),
+            hit_ratio=run["hit_ratio"],
+            snic_max_over_mean_ratio=run["snic_max_over_mean_ratio"],
+            tokens_identical=check.identical,
+        )
+        for record, run, check in zip(records, summary["runs"], checks, strict=True)
+    ]
+
+
+def claims(rows: Sequence[PoolRow], snic_bps: int) -> list[dict[str, Any]]:
+    """What the paper says of these systems, beside what was measured at the storage-bound rate."""
+    jct = {(r.config, r.mode): r.jct_s for r in rows if r.snic_bps == snic_bps}
+
+    def ratio(a: tuple[str, str], b: tuple[str, str]) -> float:
+        return jct[a] / jct[b]
+
+    names = ("1P1D", "1P2D", "2P1D")
+    found = [
+        {
+            "claim": f"{n} scheduled over prefill_only",
+            "measured": ratio((n, "prefill_only"), (n, "scheduled")),
+            "bound": {"1P1D": 2.0, "1P2D": 3.0, "2P1D": 1.5}[n],
+        }
+        for n in names
+    ]
+    found += [
+        {
+            "claim": f"{n} oracle / prefill_only (storage-bound when small)",
+            "measured": ratio((n, "oracle"), (n, "prefill_only")),
+        }
+        for n in names
+    ]
+    pairs = ((("1P1D", "scheduled"), ("2P1D", "prefill_only")), (("1P1D", "prefill_only"), ("1P2D", "prefill_only")))
+    found += [
+        {"claim": f"{' '.join(a)} ~ {' '.join(b)} (Figure 8: equal)", "measured": ratio(a, b), "bound": 1.0}
+        for a, b in pairs
+    ]
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result in Markdown."""
+    lines = [
+        "| run | SNIC | JCT s | speedup | bound | hit ratio | SNIC max/mean | tokens |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in result["rows"]:
+        bound = "" if r["bound"] is None else f"{r['bound']:.2f}x"
+        balance = "" if r["snic_max_over_mean_ratio"] is None else f"{r['snic_max_over_mean_ratio']:.3f}"
+        tokens = "same" if r["tokens_identical"] else "DIFFER"
+        lines.append(
+            f"| {r['name']} | {format_rate(r['snic_bps'])} | {r['jct_s']:.1f} | {r['speedup']:.2f}x | {bound} | "
+            f"{r['hit_ratio']:.3f} | {balance} | {tokens} |"
+        )
+    lines += ["", "| claim | measured | bound |", "|---|---|---|"]
+    for c in result["claims"]:
+        bound = f"{c['bound']:.2f}" if "bound" in c else ""
+        lines.append(f"| {c['claim']} | {c['measured']:.3f} | {bound} |")
+    return "\n".join(lines) + "\n"

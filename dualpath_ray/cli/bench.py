@@ -1,0 +1,84 @@
+"""``dualpath bench``: measurements, each beside its limit."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+def _rates(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """The rates as given, each checked."""
+    from dualpath_ray.base.units import parse_bps
+
+    rates = tuple(rate.strip() for rate in (value or "").split(",") if rate.strip())
+    try:
+        for rate in rates:
+            parse_bps(rate)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return rates
+
+
+@click.group()
+def bench() -> None:
+    """Measurements, each beside its limit."""
+
+
+@bench.command()
+@click.option(
+    "--config-dir",
+    type=click.Path(path_type=Path),
+    default=Path("cluster_configs"),
+    show_default=True,
+    help="Holds laptop_1p1d.yaml, laptop_1p2d.yaml and laptop_2p1d.yaml.",
+)
+@click.option(
+    "--snic-rates",
+    callback=_rates,
+    metavar="A,B,C",
+    help="Such as '12 MB/s,36 MB/s,2 GB/s': all three systems run at the first, 1P1D at the others, too.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/bench-pool"),
+    show_default=True,
+    help="Directory of the results.",
+)
+def pool(config_dir: Path, snic_rates: tuple[str, ...], as_json: bool, out: Path) -> None:
+    """Speedup of the bandwidth pool on 1P1D, 1P2D and 2P1D, from storage-bound to compute-bound."""
+    from dualpath_ray.bench.pool import run
+
+    def say(line: str) -> None:
+        click.echo(line, err=as_json)  # stdout holds nothing but the result then
+
+    result = run(config_dir=config_dir, snic_rates=snic_rates, out=out, echo=say)
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+
+
+@bench.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("cluster_configs/laptop_fast_1p1d.yaml"),
+    show_default=True,
+    help="A system whose storage NICs are no bottleneck.",
+)
+@click.option("--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Interleaved pairs of runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/bench-overhead"),
+    show_default=True,
+    help="Directory of the results.",
+)
+def overhead(config: Path, pairs: int, as_json: bool, out: Path) -> None:
+    """What the second path costs where storage is no bottleneck: JCT and CPU seconds, scheduled over prefill_only."""
+    from dualpath_ray.bench.overhead import run
+
+    result = run(config, pairs, out, lambda line: click.echo(line, err=as_json))
+    if as_json:
+        click.echo(json.dumps(result, indent=1))

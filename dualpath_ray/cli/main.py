@@ -1,0 +1,43 @@
+"""The ``dualpath`` command. A command imports what it needs when it runs, so that help is quick."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from dualpath_ray import __version__
+from dualpath_ray.cli.bench import bench
+from dualpath_ray.cli.config import config
+from dualpath_ray.cli.demo import demo
+from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
+from dualpath_ray.cli.explain import explain
+from dualpath_ray.cli.groups import GroupedCommands
+from dualpath_ray.cli.models import models
+from dualpath_ray.cli.profile import profile
+from dualpath_ray.cli.rollout import rollout
+
+
+@click.group(cls=GroupedCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="dualpath")
+def cli() -> None:
+    """Disaggregated inference for agents whose KV-cache is loaded along two paths (DualPath, arXiv 2602.21548)."""
+
+
+assert isinstance(cli, GroupedCommands)
+cli.add("try", demo)
+cli.add("try", models)
+cli.add("run", rollout)
+cli.add("run", config)
+cli.add("measure", bench)
+cli.add("measure", profile)
+cli.add("measure", explain)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command line. Returns the exit code: 0, 1 failed, 2 bad input, 130 interrupted."""
+    return exit_code_of(lambda: cli.main(arguments, prog_name="dualpath", standalone_mode=False))
+
+
+def main() -> None:
+    clean_up_when_terminated()
+    sys.exit(run())

@@ -1,0 +1,315 @@
+"""The client API: generate, stream, cancel, end a trajectory. Holds tokens, never KV."""
+
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+
+from dualpath_ray.base.errors import DualPathError, RequestRefusedError, SystemDiedError
+from dualpath_ray.cluster.system import System, first_line, own_error
+from dualpath_ray.engine.group import client_payload
+from dualpath_ray.engine.request import StepEvent
+from dualpath_ray.engine.sampling import SamplingParams
+from dualpath_ray.kv.keys import block_keys, hit_blocks
+from dualpath_ray.observability.run_record import RunRecord
+from dualpath_ray.scheduler.state import Request
+from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, ShardedIndex
+from dualpath_ray.workload.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from dualpath_ray.cluster.rollout import Progress
+
+_POLL_S = 1.0
+_WATCH_S = 1.0
+
+
+@dataclass(slots=True)
+class Sample:
+    """One sampled continuation."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One streamed token."""
+
+    sample: int
+    index: int
+    token_id: int
+    logprob: float
+
+
+class Generation:
+    """A request under way: iterate to stream its tokens, ``result`` to wait for the end, ``cancel`` to stop it."""
+
+    def __init__(self, client: "Client", request: Request, on_end: Callable[["Generation"], None] | None) -> None:
+        self._client, self.request, self._on_end = client, request, on_end
+        self.samples = [Sample() for _ in range(request.num_samples)]
+        self.facts: dict[str, Any] = {"submit_s": time.time()}
+        self.token_times_s: list[float] = []  # of sample 0
+        self.error: DualPathError | None = None
+        self._ended = [False] * request.num_samples
+        self._done = threading.Event()
+        self._stream: queue.SimpleQueue[Token | None] = queue.SimpleQueue()
+
+    @property
+    def request_id(self) -> str:
+        return self.request.request_id
+
+    def __iter__(self) -> Iterator[Token]:
+        """Tokens as they come. Raises: what ``result`` raises."""
+        while (token := self._stream.get()) is not None:
+            yield token
+        if self.error is not None:
+            raise self.error
+
+    def result(self, timeout_s: float | None = None) -> list[Sample]:
+        """The samples, once all have ended.
+
+        Raises: SystemDiedError when the system can no longer answer; TimeoutError.
+        """
+        if not self._done.wait(timeout_s):
+            raise TimeoutError(f"request {self.request_id} has not ended within {timeout_s} s")
+        if self.error is not None:
+            raise self.error
+        return self.samples
+
+    def cancel(self) -> None:
+        """Stop generating; ``result`` then returns what there is, with the reason ``cancelled``."""
+        self._client.cancel(self)
+
+    def on_event(self, event: StepEvent) -> None:
+        """Take in what an engine said. A first token and the later ones come from two engines, in any order."""
+        sample = self.samples[event.sample]
+        self.facts.update(event.facts)
+        for offset, (token, logprob) in enumerate(zip(event.tokens, event.logprobs, strict=True)):
+            if self._place(sample, event.first_index + offset, token, logprob):
+                self._stream.put(Token(event.sample, event.first_index + offset, token, logprob))
+                if event.sample == 0:
+                    self.token_times_s.append(event.time_s)
+        if event.finished:
+            sample.finish_reason = event.reason
+            self._ended[event.sample] = True
+            if all(self._ended):
+                self._end(None)
+
+    @staticmethod
+    def _place(sample: Sample, index: int, token: int, logprob: float) -> bool:
+        """Put a token where it belongs; False when it is there already."""
+        if index < len(sample.token_ids) and sample.token_ids[index] >= 0:
+            return False
+        missing = index + 1 - len(sample.token_ids)
+        sample.token_ids.extend([-1] * missing)
+        sample.logprobs.extend([0.0] * missing)
+        sample.token_ids[index], sample.logprobs[index] = token, logprob
+        return True
+
+    def _end(self, error: DualPathError | None) -> None:
+        if self._done.is_set():
+            return
+        self.error = error
+        self._done.set()
+        self._stream.put(None)
+        if self._on_end is not None:
+            self._on_end(self)
+
+    def fail(self, error: DualPathError) -> None:
+        self._end(error)
+
+
+class Client:
+    """A user of a system. Thread-safe; ``close`` ends its threads."""
+
+    def __init__(self, system: System) -> None:
+        self._system, self._plan = system, system.plan
+        self._id = secrets.token_hex(4)
+        self._handles = system.handles
+        self.weights_version = system.plan.config.weights_version
+        self._salt = system.plan.scope.salt()
+        self._index = ShardedIndex(len(system.handles.storage), self._call_index)
+        self._lock = threading.Lock()
+        self._running: dict[str, Generation] = {}
+        self._next = 0
+        self._failure: DualPathError | None = None
+        self._closed = threading.Event()
+        engines = {**self._handles.prefill, **self._handles.decode}
+        for name, handle in engines.items():
+            threading.Thread(target=self._poll, args=(name, handle), name=f"events-{name}", daemon=True).start()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    # requests --------------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        token_ids: Sequence[int] | np.ndarray,
+        params: SamplingParams,
+        trajectory_id: str,
+        on_end: Callable[[Generation], None] | None = None,
+    ) -> Generation:
+        """Submit a prompt.
+
+        Args:   token_ids: the whole context [prompt_tokens]; what earlier turns of the trajectory stored is a hit.
+            on_end: called from a client thread when the request has ended.
+        Raises: RequestRefusedError when it can never run here; SystemDiedError.
+        """
+        self._check_alive()
+        tokens = np.ascontiguousarray(token_ids, dtype="<i4")
+        self._refuse(tokens, params)
+        with self._lock:
+            self._next += 1
+            request_id = f"{self._id}-{self._next}"
+        layout = self._plan.layout
+        keys = block_keys(tokens, layout.block_tokens, self._salt)
+        found = self._index.lookup(request_id, keys).result() if keys else []
+        hits = hit_blocks([f != ABSENT for f in found], len(tokens), layout.block_tokens)
+        request = Request(
+            request_id=request_id,
+            attempt=1,
+            trajectory_id=trajectory_id,
+            prompt_tokens=len(tokens),
+            hit_tokens=hits * layout.block_tokens,
+            max_new_tokens=params.max_tokens,
+            num_samples=params.num_samples,
+            payload=client_payload(
+                self._id, tokens.tobytes(), keys, [f == BEING_WRITTEN for f in found[:hits]], params
+            ),
+        )
+        generation = Generation(self, request, on_end)
+        with self._lock:
+            self._running[request_id] = generation
+        self._handles.scheduler.submit.remote([request])
+        return generation
+
+    def _refuse(self, tokens: np.ndarray, params: SamplingParams) -> None:
+        """Demand beyond what can ever be had is refused at the edge."""
+        plan, layout = self._plan, self._plan.layout
+        total = len(tokens) + params.max_tokens
+        if not len(tokens):
+            raise RequestRefusedError("token_ids: the prompt is empty")
+        if tokens.min() < 0 or tokens.max() >= plan.description.vocab_size:
+            raise RequestRefusedError(f"token_ids: a token is outside the vocabulary of {plan.description.vocab_size}")
+        if total > plan.max_context_tokens:
+            raise RequestRefusedError(
+                f"token_ids: {len(tokens)} prompt and {params.max_tokens} new tokens pass the context limit of "
+                f"{plan.max_context_tokens} (engine.max_context_tokens)"
+            )
+        if params.num_samples * total > plan.hbm_tokens:
+            raise RequestRefusedError(
+                f"num_samples: {params.num_samples} samples of {total} tokens need more KV memory than a decode engine's "
+                f"{plan.hbm_tokens} tokens (engine.hbm_kv_bytes)"
+            )
+        for key, slots in (("node.de_buffer_bytes", plan.de_slots), ("node.pe_buffer_bytes", plan.pe_slots)):
+            if layout.num_blocks(len(tokens)) > slots:
+                raise RequestRefusedError(
+                    f"token_ids: {len(tokens)} tokens need {layout.num_blocks(len(tokens))} blocks, but the buffer holds "
+                    f"{slots} ({key})"
+                )
+
+    def cancel(self, generation: Generation) -> None:
+        """Stop a request wherever it is."""
+        request_id = generation.request_id
+        if ray.get(self._handles.scheduler.cancel.remote(request_id)):
+            for index in range(generation.request.num_samples):
+                generation.on_event(StepEvent(request_id, 1, index, 0, finished=True, reason="cancelled"))
+            self._forget(request_id)
+            return
+        for engine in self._handles.decode.values():
+            engine.cancel.remote(request_id)
+
+    def rollout(
+        self, trajectories: Sequence[Trajectory], show: Callable[["Progress"], None] = lambda progress: None
+    ) -> RunRecord:
+        """Replay trajectories, all starting at once; ``show`` is told how far it is, twice a second.
+
+        Raises: SystemDiedError; RequestRefusedError when a turn can never run here.
+        """
+        from dualpath_ray.cluster.rollout import Rollout
+
+        return Rollout(self._system, self, trajectories, show).run(self._plan.config.scheduler.read_path)
+
+    def end_trajectory(self, trajectory_id: str) -> None:
+        """No further turn will come: its blocks may be evicted before others."""
+        self._index.each("end_trajectories", [trajectory_id])
+
+    def update_weights(self, version: int) -> None:
+        """New weights: the version enters the keys, so that no old block is a hit; old ones are evicted first."""
+        scope = replace(self._plan.scope, weights_version=version)
+        self._salt, self.weights_version = scope.salt(), version
+        calls = [t.set_weights_version.remote(version) for t in self._handles.traffic.values()]
+        calls += [e.set_salt.remote(self._salt) for e in self._handles.decode.values()]
+        ray.get(calls)
+        self._index.each("set_weights_version", version).result()
+
+    def decisions(self, since_seq: int = 0) -> list[dict[str, Any]]:
+        """Records of the scheduler's decisions, with the inputs that each was made on."""
+        records: list[dict[str, Any]] = ray.get(self._handles.scheduler.decisions.remote(since_seq))
+        return records
+
+    # threads ---------------------------------------------------------------------------------------------------------
+
+    def _call_index(self, shard: int, method: str, args: tuple[Any, ...]) -> Any:
+        return getattr(self._handles.storage[shard], method).remote(*args).future()
+
+    def _poll(self, name: str, engine: Any) -> None:
+        while not self._closed.is_set():
+            try:
+                events: list[StepEvent] = ray.get(engine.poll_events.remote(self._id, _POLL_S))
+            except (
+                Exception
+            ) as error:  # the engine is gone: whatever Ray calls it, nobody will hear of its requests again
+                self._die(f"engine {name}", error)
+                return
+            for event in events:
+                generation = self._running.get(event.request_id)
+                if generation is not None:
+                    generation.on_event(event)
+                    if event.finished and generation._done.is_set():
+                        self._forget(event.request_id)
+
+    def _forget(self, request_id: str) -> None:
+        with self._lock:
+            self._running.pop(request_id, None)
+        self._index.each("unpin", [request_id])
+
+    def _watch(self) -> None:
+        """Any actor's death ends what waits for it, within seconds."""
+        while not self._closed.wait(_WATCH_S):
+            for name, handle in self._handles.named().items():
+                try:
+                    ray.get(handle.ping.remote(), timeout=20)
+                except Exception as error:  # dead, hung or failed: all end the run
+                    self._die(name, error)
+                    return
+
+    def _die(self, who: str, error: Exception) -> None:
+        if self._closed.is_set():
+            return
+        reason = own_error(error)
+        self._failure = self._failure or reason or SystemDiedError(f"{who} is gone: {first_line(error)}")
+        with self._lock:
+            running = list(self._running.values())
+            self._running.clear()
+        for generation in running:
+            generation.fail(self._failure)
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def failure(self) -> DualPathError | None:
+        """Why the system can no longer answer, once that is so."""
+        return self._failure
+
+    def close(self) -> None:
+        """End this client's threads; requests under way are left alone."""
+        self._closed.set()

@@ -1,0 +1,247 @@
+"""From a configuration to what every actor is told. Everything that can be known to fail is found here, before a start."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.types import Role
+from dualpath_ray.base.units import bytes_per_s, format_bytes
+from dualpath_ray.config.cluster import ClusterConfig
+from dualpath_ray.engine.actor import EngineSpec
+from dualpath_ray.engine.describe import ModelDescription, describe
+from dualpath_ray.engine.prefill import PrefillLimits
+from dualpath_ray.engine.profile import ALPHA_S, EngineProfile
+from dualpath_ray.engine.pull import resolve
+from dualpath_ray.kv.keys import KeyScope
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.kv.segment import SHM_DIR, segment_bytes
+from dualpath_ray.scheduler.state import FetchLimits
+from dualpath_ray.traffic.actor import NodeSpec
+
+_NO_LIMIT_TOKENS = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class SystemPlan:
+    """A configuration with every value filled in."""
+
+    config: ClusterConfig
+    description: ModelDescription
+    layout: KvLayout
+    scope: KeyScope
+    max_context_tokens: int
+    pe_slots: int
+    de_slots: int
+    hbm_tokens: int
+    cpus_per_engine: float
+
+    @property
+    def num_engines(self) -> int:
+        return (self.config.prefill_nodes + self.config.decode_nodes) * self.config.node.gpus
+
+    @property
+    def threads_per_engine(self) -> int:
+        return max(1, int(self.cpus_per_engine))
+
+    @property
+    def staging_layers(self) -> int:
+        """Layers in flight; without layerwise a whole batch is."""
+        depth = self.config.node.staging_layers if self.config.scheduler.layerwise else self.layout.num_layers
+        return min(depth, self.layout.num_layers)
+
+    @property
+    def staging_bytes(self) -> int:
+        """Of a prefill node: a region of the longest context per layer in flight and engine."""
+        region = self.max_context_tokens * self.layout.bytes_per_token_layer
+        return self.config.node.gpus * self.staging_layers * region
+
+    def shared_memory_bytes(self) -> int:
+        """Segments of all nodes."""
+        config = self.config
+        prefill = segment_bytes(self.layout, self.pe_slots, self.staging_bytes)
+        decode = segment_bytes(self.layout, self.de_slots, 0)
+        return config.prefill_nodes * prefill + config.decode_nodes * decode
+
+    def node_spec(self, system: str, node: str, store_root: str, store_spec: str) -> NodeSpec:
+        """What the traffic manager of a node is told."""
+        config, nic = self.config, self.config.node
+        role = Role.PREFILL if node in config.prefill_names else Role.DECODE
+        charged = not config.scheduler.oracle
+
+        def rate(bps: int | None) -> float | None:
+            return bytes_per_s(bps) if bps else None
+
+        return NodeSpec(
+            system=system,
+            node=node,
+            role=role,
+            num_engines=nic.gpus,
+            layout=self.layout,
+            num_slots=self.pe_slots if role is Role.PREFILL else self.de_slots,
+            staging_bytes=self.staging_bytes if role is Role.PREFILL else 0,
+            staging_layers=self.staging_layers,
+            buffer_key="node.pe_buffer_bytes" if role is Role.PREFILL else "node.de_buffer_bytes",
+            snic_in_bytes_per_s=rate(nic.snic_bps),
+            snic_out_bytes_per_s=rate(nic.snic_write_bps or nic.snic_bps),
+            cnic_bytes_per_s=rate(nic.cnic_bps),
+            charged=charged,
+            store=store_spec,
+            store_root=config.storage.mounts.get(node, store_root),
+            verify=config.storage.verify,
+            transport=config.transport,
+            weights_version=config.weights_version,
+            max_write_back_blocks=min(config.storage.max_write_back_blocks, max(1, self.de_slots // 4)),
+            io_threads=config.storage.io_threads,
+            report_interval_s=config.scheduler.fetch_interval_s,
+        )
+
+    def engine_spec(self, system: str, node: str, engine: int) -> EngineSpec:
+        """What one engine is told."""
+        config, scheduler = self.config, self.config.scheduler
+        limits = PrefillLimits(
+            layerwise=scheduler.layerwise,
+            quota_s=scheduler.compute_quota_s if scheduler.quota else None,
+            min_chunk_tokens=scheduler.min_chunk_tokens,
+            max_batch_tokens=config.engine.max_batch_tokens if scheduler.quota else self.max_context_tokens,
+            max_rows=self.max_context_tokens,
+        )
+        return EngineSpec(
+            system=system,
+            node=node,
+            role=Role.PREFILL if node in config.prefill_names else Role.DECODE,
+            engine=engine,
+            num_engines=config.node.gpus,
+            threads=self.threads_per_engine,
+            description=self.description,
+            dtype=config.engine.dtype,
+            seed=config.seed,
+            salt=self.scope.salt(),
+            max_context_tokens=self.max_context_tokens,
+            hbm_tokens=self.hbm_tokens,
+            limits=limits,
+            profile=EngineProfile(**config.profile) if config.profile else None,
+            fetch_interval_s=scheduler.fetch_interval_s,
+        )
+
+    def fetch_limits(self, beta_tokens: int) -> FetchLimits:
+        """Alpha and beta of section 6: configured, or from the NIC's rate and the profile."""
+        config = self.config
+        alpha = config.scheduler.alpha_tokens
+        if alpha is None:
+            snic = config.node.snic_bps
+            alpha = int(bytes_per_s(snic) * ALPHA_S / self.layout.token_bytes) if snic else _NO_LIMIT_TOKENS
+        return FetchLimits(
+            short_read_queue_tokens=max(1, alpha),
+            max_unfinished_tokens=config.scheduler.beta_tokens or beta_tokens,
+            token_bytes=self.layout.token_bytes,
+        )
+
+
+def make_plan(config: ClusterConfig, source: str, max_context_tokens: int | None = None) -> SystemPlan:
+    """Fill in every value that depends on the model or the machine.
+
+    Args:   source: names the configuration in errors; max_context_tokens: what the workload needs, when known.
+    Raises: ConfigError in one sentence that names the source and the key.
+    """
+    try:
+        return _plan(config, max_context_tokens)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _plan(config: ClusterConfig, wanted_context: int | None) -> SystemPlan:
+    description = describe(str(resolve(config.model)), config.engine.dtype, config.seed)
+    layout = KvLayout(
+        description.num_layers, config.block_tokens, description.bytes_per_token_layer(config.engine.dtype)
+    )
+    context = config.engine.max_context_tokens or min(wanted_context or 2**62, description.max_context_tokens)
+    if context > description.max_context_tokens:
+        raise ConfigError(
+            f"engine.max_context_tokens: {context} is beyond the {description.max_context_tokens} of {config.model}"
+        )
+    longest = layout.num_blocks(context)
+    node = config.node
+    pe_slots = _slots("node.pe_buffer_bytes", node.pe_buffer_bytes, 4 * node.gpus * longest, longest, layout)
+    de_slots = _slots("node.de_buffer_bytes", node.de_buffer_bytes, 8 * node.gpus * longest, longest, layout)
+    kv_token = layout.token_bytes
+    hbm_tokens = config.engine.hbm_kv_bytes // kv_token if config.engine.hbm_kv_bytes else 8 * context
+    if hbm_tokens < layout.block_tokens:
+        raise ConfigError(
+            f"engine.hbm_kv_bytes: {format_bytes(config.engine.hbm_kv_bytes or 0)} hold {hbm_tokens} tokens, "
+            f"less than one block of {layout.block_tokens}"
+        )
+    num_engines = (config.prefill_nodes + config.decode_nodes) * node.gpus
+    cpus = config.engine.cpus or _share_of_cores(num_engines)
+    plan = SystemPlan(
+        config=config,
+        description=description,
+        layout=layout,
+        scope=KeyScope(
+            config.tenant,
+            description.fingerprint,
+            config.weights_version,
+            "x".join(map(str, layout.shape)),
+            config.engine.dtype,
+        ),
+        max_context_tokens=context,
+        pe_slots=pe_slots,
+        de_slots=de_slots,
+        hbm_tokens=hbm_tokens,
+        cpus_per_engine=cpus,
+    )
+    _check_shared_memory(plan)
+    if config.storage.capacity_bytes < layout.sealed_bytes:
+        raise ConfigError(
+            f"storage.capacity_bytes: {format_bytes(config.storage.capacity_bytes)} is less than one block of "
+            f"{format_bytes(layout.sealed_bytes)}"
+        )
+    if config.profile is not None:
+        try:
+            EngineProfile(**config.profile)
+        except TypeError as error:
+            raise ConfigError(f"profile: not a result of `dualpath profile` ({error})") from error
+    return plan
+
+
+def _slots(key: str, given: int | None, default: int, longest: int, layout: KvLayout) -> int:
+    if given is None:
+        return default
+    slots = given // layout.slot_bytes
+    if slots < 1:
+        raise ConfigError(
+            f"{key}: {format_bytes(given)} is smaller than one block, which takes {format_bytes(layout.slot_bytes)}"
+        )
+    return min(slots, 64 * longest)  # more could never be in use
+
+
+def _share_of_cores(num_engines: int) -> float:
+    """CPUs of one engine when the engines share this machine's cores; below one core they still have one thread each."""
+    cores = len(os.sched_getaffinity(0))
+    share = cores / num_engines
+    return float(int(share)) if share >= 1 else round(share - 0.005, 2)
+
+
+def _check_shared_memory(plan: SystemPlan) -> None:
+    needed = plan.shared_memory_bytes()
+    free = os.statvfs(SHM_DIR)
+    available = free.f_bavail * free.f_frsize
+    if needed > available:
+        raise ConfigError(
+            f"node.pe_buffer_bytes and node.de_buffer_bytes: the buffers of {len(plan.config.node_names)} nodes need "
+            f"{format_bytes(needed)} of {SHM_DIR}, which has {format_bytes(available)} free; make them or "
+            "engine.max_context_tokens smaller, or mount a larger /dev/shm (docker run --shm-size)"
+        )
+
+
+def check_store(path: Path) -> None:
+    """Raises: ConfigError when the store's directory cannot be made or written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".dualpath-write-probe"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"storage.path: {path} cannot be written: {error.strerror}; name another directory"
+        ) from error

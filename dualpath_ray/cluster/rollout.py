@@ -1,0 +1,289 @@
+"""Replaying trajectories through a client, as the paper does (section 7): each turn appends A_i and generates exactly g_i."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+
+from dualpath_ray.base.errors import SystemDiedError
+from dualpath_ray.cluster.client import Client, Generation
+from dualpath_ray.cluster.system import System, first_line
+from dualpath_ray.engine.sampling import SamplingParams
+from dualpath_ray.observability.run_record import NicSample, RunRecord, TurnRecord
+from dualpath_ray.workload.trajectory import Trajectory
+
+SAMPLE_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a rollout is; given to its display."""
+
+    trajectories_done: int
+    trajectories_total: int
+    turns_done: int
+    turns_total: int
+    generated_tokens: int
+    elapsed_s: float
+    nics: dict[str, tuple[float, int]]  # direction -> (utilisation since the sample before, queued bytes)
+
+
+@dataclass(slots=True)
+class _Replay:
+    """One trajectory under way."""
+
+    trajectory: Trajectory
+    context: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    turn: int = 0
+    generated: list[list[int]] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Rollout:
+    """All trajectories start at once; a trajectory's next turn is submitted when its turn before has ended."""
+
+    def __init__(
+        self, system: System, client: Client, trajectories: Sequence[Trajectory], show: Callable[[Progress], None]
+    ) -> None:
+        self._system, self._client, self._show = system, client, show
+        self._replays = [_Replay(t) for t in trajectories]
+        self._turns_total = sum(len(t.turns) for t in trajectories)
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
+        self._done = 0
+        self._tokens = 0
+        self._turns: list[tuple[_Replay, int, Generation]] = []
+        self._workers = ThreadPoolExecutor(8, "rollout")
+
+    def run(self, mode: str) -> RunRecord:
+        """Replay everything.
+
+        Raises: SystemDiedError, or whatever refused a turn; the rollout ends with the first.
+        """
+        sampler = _Sampler(self._system)
+        counted_before = sampler.sample()
+        started = time.time()
+        for replay in self._replays:
+            self._workers.submit(self._guarded, replay)
+        try:
+            while not self._ended.wait(SAMPLE_INTERVAL_S):
+                if self._client.failure is not None:
+                    raise self._client.failure
+                sampler.sample()
+                self._show(self._progress(started, sampler))
+        finally:
+            self._workers.shutdown(wait=False, cancel_futures=True)
+        if self._error is not None:
+            raise self._error
+        counted = sampler.sample()
+        self._show(self._progress(started, sampler))
+        return self._record(mode, started, sampler, counted_before, counted)
+
+    def _guarded(self, replay: _Replay) -> None:
+        try:
+            self._submit(replay)
+        except BaseException as error:  # a worker thread's error must end the rollout, not vanish
+            self._stop(error)
+
+    def _stop(self, error: BaseException | None) -> None:
+        with self._lock:
+            self._error = self._error or error
+        self._ended.set()
+
+    def _submit(self, replay: _Replay) -> None:
+        turn = replay.trajectory.turns[replay.turn]
+        if turn.tool_delay_s > 0:
+            threading.Event().wait(turn.tool_delay_s)
+        replay.context = np.concatenate([replay.context, turn.append_ids.astype(np.int32)])
+        params = SamplingParams(max_tokens=turn.gen_tokens, ignore_end=True)
+        self._client.generate(
+            replay.context, params, replay.trajectory.trajectory_id, on_end=lambda g: self._on_end(replay, g)
+        )
+
+    def _on_end(self, replay: _Replay, generation: Generation) -> None:
+        """Called from a client thread: what waits for Ray goes to a worker."""
+        if generation.error is not None:
+            self._stop(generation.error)
+            return
+        tokens = generation.samples[0].token_ids
+        start = len(replay.context)
+        replay.context = np.concatenate([replay.context, np.array(tokens, np.int32)])
+        replay.generated.append(list(tokens))
+        replay.spans.append((start, start + len(tokens)))
+        with self._lock:
+            self._turns.append((replay, replay.turn, generation))
+            self._tokens += len(tokens)
+            replay.turn += 1
+            over = replay.turn == len(replay.trajectory.turns)
+            self._done += over
+            all_over = self._done == len(self._replays)
+        if over:
+            self._client.end_trajectory(replay.trajectory.trajectory_id)
+        if all_over:
+            self._ended.set()
+        elif not over and not self._ended.is_set():
+            self._workers.submit(self._guarded, replay)
+
+    def _progress(self, started: float, sampler: "_Sampler") -> Progress:
+        with self._lock:
+            turns, done, tokens = len(self._turns), self._done, self._tokens
+        elapsed = time.time() - started
+        return Progress(done, len(self._replays), turns, self._turns_total, tokens, elapsed, sampler.utilisation())
+
+    def _record(
+        self, mode: str, started: float, sampler: "_Sampler", before: dict[str, Any], after: dict[str, Any]
+    ) -> RunRecord:
+        config = self._system.plan.config
+        decisions = {d["request_id"]: d for d in self._client.decisions()}
+        block_bytes = self._system.plan.layout.sealed_bytes
+        tokens = self._system.plan.layout.block_tokens
+        charged = not config.scheduler.oracle
+        turns = [
+            _turn_record(replay, turn, generation, decisions[generation.request_id], tokens, block_bytes, charged)
+            for replay, turn, generation in self._turns
+        ]
+        nodes = self._system.plan.config.node_names
+        nics = {name: nic for node in nodes for name, nic in after["nodes"][node]["nics"].items()}
+        nics_before = {name: nic for node in nodes for name, nic in before["nodes"][node]["nics"].items()}
+
+        def moved(name: str) -> int:
+            return int(nics[name]["bytes"] - nics_before[name]["bytes"])
+
+        engines = after["prefill"] + after["decode"]
+        return RunRecord(
+            mode=mode,
+            read_path=config.scheduler.read_path,
+            layerwise=config.scheduler.layerwise,
+            quota=config.scheduler.quota,
+            oracle=config.scheduler.oracle,
+            prefill_nodes=config.prefill_nodes,
+            decode_nodes=config.decode_nodes,
+            started_s=min((g.facts["submit_s"] for _, _, g in self._turns), default=started),
+            ended_s=max((t.finished_s for t in turns), default=started),
+            turns=turns,
+            samples=sampler.samples,
+            nic_rates_bytes_per_s={name: nic["rate_bytes_per_s"] for name, nic in nics.items()},
+            snic_read_bytes={node: moved(f"{node}/snic/in") for node in nodes},
+            snic_write_bytes={node: moved(f"{node}/snic/out") for node in nodes},
+            cnic_bytes={
+                node: {
+                    way: sum(moved(n) for n in nics if n.startswith(f"{node}/cnic") and n.endswith(f"/{way}"))
+                    for way in ("in", "out")
+                }
+                for node in nodes
+            },
+            read_spans=_read_spans(self._system),
+            load_failures=sum(after["nodes"][n]["load_failures"] - before["nodes"][n]["load_failures"] for n in nodes),
+            cpu_s=_cpu_s(after) - _cpu_s(before),
+            generated={r.trajectory.trajectory_id: r.generated for r in self._replays},
+            contexts={r.trajectory.trajectory_id: r.context.tolist() for r in self._replays},
+            generated_spans={r.trajectory.trajectory_id: r.spans for r in self._replays},
+            engines={e["engine"]: e for e in engines},
+            profile=self._system.profile.to_dict(),
+        )
+
+
+def _turn_record(
+    replay: _Replay,
+    turn: int,
+    generation: Generation,
+    decision: dict[str, Any],
+    block_tokens: int,
+    block_bytes: int,
+    charged: bool,
+) -> TurnRecord:
+    facts, request = generation.facts, generation.request
+    times = sorted(generation.token_times_s)
+    loaded = int(facts["hit_blocks"]) * block_tokens
+    first = facts["prefill_end_s"]
+    return TurnRecord(
+        trajectory_id=replay.trajectory.trajectory_id,
+        turn=turn,
+        request_id=generation.request_id,
+        read_path=str(decision["read_path"]),
+        reason=decision["reason"],
+        prefill_engine=decision["prefill_engine"],
+        decode_engine=decision["decode_engine"],
+        prompt_tokens=request.prompt_tokens,
+        append_tokens=replay.trajectory.turns[turn].append_tokens,
+        hit_tokens=request.hit_tokens,
+        loaded_tokens=loaded,
+        recomputed_tokens=request.hit_tokens - loaded,
+        generated_tokens=len(generation.samples[0].token_ids),
+        num_chunks=int(facts["num_chunks"]),
+        submit_s=facts["submit_s"],
+        source_ready_s=facts["source_ready_s"],
+        prefill_start_s=facts["prefill_start_s"],
+        prefill_end_s=first,
+        prompt_complete_s=facts["prompt_complete_s"],
+        loaded_s=facts["loaded_s"],
+        finished_s=facts["finished_s"],
+        read_queued_s=facts["read_queued_s"],
+        read_s=facts["read_s"],
+        ttft_s=first - facts["submit_s"],
+        ttst_s=times[1] - first if len(times) > 1 else 0.0,
+        tpot_s=(times[-1] - first) / (len(times) - 1) if len(times) > 1 else 0.0,
+        snic_read_bytes=request.hit_tokens // block_tokens * block_bytes if charged else 0,
+        cnic_in_bytes=int(facts["cnic_in_bytes"]) if charged else 0,
+        cnic_out_bytes=int(facts["cnic_out_bytes"]) if charged else 0,
+    )
+
+
+def _read_spans(system: System) -> dict[str, list[tuple[float, float, int]]]:
+    traffic = system.handles.traffic
+    try:
+        spans = ray.get([t.read_spans.remote() for t in traffic.values()])
+    except ray.exceptions.RayError as error:
+        raise SystemDiedError(f"a traffic manager is gone: {first_line(error)}") from error
+    return dict(zip(traffic, spans, strict=True))
+
+
+def _cpu_s(status: dict[str, Any]) -> float:
+    parts = [*status["prefill"], *status["decode"], *status["nodes"].values()]
+    return float(sum(part["cpu_s"] for part in parts))
+
+
+class _Sampler:
+    """Asks every node for its counters now and then."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self.samples: list[NicSample] = []
+        self._zero: dict[str, dict[str, float]] = {}
+        self._last: dict[str, NicSample] = {}
+        self._before: dict[str, NicSample] = {}
+
+    def sample(self) -> dict[str, Any]:
+        """Status of the whole system; NIC counters are kept as samples, from zero at the first."""
+        status = self._system.status()
+        for node in status["nodes"].values():
+            for name, nic in node["nics"].items():
+                zero = self._zero.setdefault(name, {"moved": nic["moved_bytes"], "busy": nic["busy_s"]})
+                sample = NicSample(
+                    node["time_s"],
+                    name,
+                    nic["moved_bytes"] - zero["moved"],
+                    nic["busy_s"] - zero["busy"],
+                    nic["queued_bytes"],
+                )
+                self.samples.append(sample)
+                if name in self._last:
+                    self._before[name] = self._last[name]
+                self._last[name] = sample
+        return status
+
+    def utilisation(self) -> dict[str, tuple[float, int]]:
+        """Per direction: (busy share between the last two samples, queued bytes)."""
+        out = {}
+        for name, last in self._last.items():
+            before = self._before.get(name, last)
+            passed = last.time_s - before.time_s
+            busy = (last.busy_s - before.busy_s) / passed if passed > 0 else 0.0
+            out[name] = (min(1.0, max(0.0, busy)), last.queued_bytes)
+        return out

@@ -1,0 +1,256 @@
+"""A running system: its actors started in order, wired, watched, and removed without a trace."""
+
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from dualpath_ray.base.errors import ConfigError, DualPathError, SystemDiedError
+from dualpath_ray.base.types import Role
+from dualpath_ray.cluster.leftovers import sweep_dead, temporary_dir
+from dualpath_ray.cluster.placement import Placement, RaySession
+from dualpath_ray.cluster.plan import SystemPlan, check_store
+from dualpath_ray.engine.actor import DecodeEngineActor, PrefillEngineActor
+from dualpath_ray.engine.group import engine_id
+from dualpath_ray.engine.profile import EngineProfile
+from dualpath_ray.kv.segment import PREFIX, SHM_DIR, sweep
+from dualpath_ray.scheduler.actor import SchedulerActor
+from dualpath_ray.storage.actor import StorageNodeActor
+from dualpath_ray.storage.sharded import shard_root
+from dualpath_ray.traffic.actor import TrafficManagerActor
+
+SCHEDULER_NAME = "scheduler"
+Progress = Callable[[str], None]
+
+
+class Handles:
+    """The actors of a system, by name."""
+
+    def __init__(self) -> None:
+        self.scheduler: Any = None
+        self.storage: list[Any] = []
+        self.traffic: dict[str, Any] = {}
+        self.prefill: dict[str, Any] = {}
+        self.decode: dict[str, Any] = {}
+
+    def named(self) -> dict[str, Any]:
+        """Every actor under the name that people see."""
+        out = {f"storage node {i}": handle for i, handle in enumerate(self.storage)}
+        out |= {f"traffic manager {node}": handle for node, handle in self.traffic.items()}
+        out |= {f"prefill engine {name}": handle for name, handle in self.prefill.items()}
+        out |= {f"decode engine {name}": handle for name, handle in self.decode.items()}
+        if self.scheduler is not None:
+            out["scheduler"] = self.scheduler
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What a process needs to use a system that another one started."""
+
+    plan: SystemPlan
+    storage: list[Any]
+    traffic: dict[str, Any]
+    prefill: dict[str, Any]
+    decode: dict[str, Any]
+
+
+class System:
+    """A started system. Use as a context manager, or call ``stop``."""
+
+    def __init__(self, plan: SystemPlan, name: str, handles: Handles, profile: EngineProfile) -> None:
+        self.plan, self.name, self.handles, self.profile = plan, name, handles, profile
+        self._cleanup: list[Callable[[], object]] = []
+
+    def __enter__(self) -> "System":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def on_stop(self, action: Callable[[], object]) -> None:
+        """Actions run in reverse order when the system stops."""
+        self._cleanup.append(action)
+
+    def stop(self) -> None:
+        """Remove everything that the start made. May be called twice."""
+        while self._cleanup:
+            self._cleanup.pop()()
+
+    def status(self) -> dict[str, Any]:
+        """Status of every actor, by kind and name."""
+        h = self.handles
+        try:
+            return {
+                "nodes": dict(zip(h.traffic, ray.get([t.status.remote() for t in h.traffic.values()]), strict=True)),
+                "prefill": ray.get([e.status.remote() for e in h.prefill.values()]),
+                "decode": ray.get([e.status.remote() for e in h.decode.values()]),
+                "storage": ray.get([s.status.remote() for s in h.storage]),
+            }
+        except ray.exceptions.RayError as error:
+            raise SystemDiedError(f"an actor of system {self.name} is gone: {first_line(error)}") from error
+
+
+def start_system(
+    plan: SystemPlan, address: str | None = None, keep_store: bool = False, progress: Progress = lambda _: None
+) -> System:
+    """Start all actors of a plan.
+
+    Args:   address: of a running Ray cluster; None starts a private one. keep_store: leave the store's files behind.
+    Raises: ConfigError for what the user can fix; nothing is left behind then either.
+    """
+    system = System(plan, f"{plan.config.name}-{secrets.token_hex(4)}", Handles(), EngineProfile(0.0, 0.0, 1.0, 1.0))
+    try:
+        _start(system, address, keep_store, progress)
+    except BaseException:
+        system.stop()
+        raise
+    return system
+
+
+def _start(system: System, address: str | None, keep_store: bool, progress: Progress) -> None:
+    plan, config, handles = system.plan, system.plan.config, system.handles
+    sweep_dead()
+    session = RaySession()
+    system.on_stop(session.close)
+    cpus = plan.num_engines * plan.cpus_per_engine
+    progress("starting Ray" if address is None else f"joining Ray at {address}")
+    session.open(address, cpus)
+    placement = Placement()
+    placement.check_cpus(cpus)
+    system.on_stop(placement.release)
+    system.on_stop(lambda: sweep(system.name))
+    store_root = _make_store(system, keep_store)
+    system.on_stop(lambda: _end_actors(handles))
+
+    progress("starting storage nodes, traffic managers and engines")
+    store_spec = config.storage.store
+    handles.storage = [
+        StorageNodeActor.options(name=f"storage/{i}", namespace=system.name, **placement.options_for("storage")).remote(
+            f"storage{i}",
+            store_spec,
+            str(shard_root(Path(store_root), i, config.storage.num_nodes)),
+            plan.layout,
+            config.storage.capacity_bytes // config.storage.num_nodes,
+        )
+        for i in range(config.storage.num_nodes)
+    ]
+    _wait([s.ping.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
+    for node in config.node_names:
+        role = Role.PREFILL if node in config.prefill_names else Role.DECODE
+        place = placement.reserve(role, config.node.gpus * plan.cpus_per_engine, config.startup_timeout_s)
+        spec = plan.node_spec(system.name, node, store_root, store_spec)
+        handles.traffic[node] = TrafficManagerActor.options(
+            name=f"traffic/{node}", namespace=system.name, num_cpus=0, scheduling_strategy=place
+        ).remote(spec, handles.storage)
+        kind = PrefillEngineActor if role is Role.PREFILL else DecodeEngineActor
+        engines = handles.prefill if role is Role.PREFILL else handles.decode
+        for index in range(config.node.gpus):
+            engines[engine_id(node, index)] = kind.options(
+                name=f"{role}/{engine_id(node, index)}",
+                namespace=system.name,
+                num_cpus=plan.cpus_per_engine,
+                scheduling_strategy=place,
+            ).remote(plan.engine_spec(system.name, node, index))
+    handles.scheduler = SchedulerActor.options(
+        name=SCHEDULER_NAME, namespace=system.name, lifetime="detached", num_cpus=0
+    ).remote(
+        plan.fetch_limits(1),
+        config.scheduler.read_path,
+        [(node, Role.PREFILL if node in config.prefill_names else Role.DECODE) for node in config.node_names],
+        Attachment(plan, handles.storage, handles.traffic, handles.prefill, handles.decode),
+    )
+    _wire(system, progress)
+
+
+def _wire(system: System, progress: Progress) -> None:
+    plan, config, handles = system.plan, system.plan.config, system.handles
+    timeout = config.startup_timeout_s
+    described = _wait([t.describe.remote() for t in handles.traffic.values()], "a traffic manager", timeout)
+    places = dict(zip(handles.traffic, described, strict=True))
+    prefill, decode = config.prefill_names, config.decode_names
+    _wait(
+        [
+            handles.traffic[node].connect.remote({p: places[p] for p in (decode if node in prefill else prefill)})
+            for node in handles.traffic
+        ],
+        "a traffic manager",
+        timeout,
+    )
+    progress("loading the model, warming up" if config.profile else "loading the model, taking a short profile")
+    engines = {**handles.prefill, **handles.decode}
+    profiles = dict(
+        zip(engines, _wait([e.warm_up.remote() for e in engines.values()], "an engine", timeout), strict=True)
+    )
+    slowest = min((profiles[name] for name in handles.prefill), key=lambda p: p["prompt_tokens_per_s"])
+    system.profile = EngineProfile(**slowest)
+    limits = plan.fetch_limits(system.profile.beta_tokens())
+    _wait([handles.scheduler.set_limits.remote(limits)], "the scheduler", timeout)
+    _wait([e.start.remote(handles.scheduler) for e in engines.values()], "an engine", timeout)
+
+
+def _make_store(system: System, keep_store: bool) -> str:
+    """The store's directory: the configured one, or a temporary one; in memory for the oracle."""
+    config = system.plan.config
+    if config.scheduler.oracle:
+        root = SHM_DIR / f"{PREFIX}.{system.name}.store"
+    elif config.storage.path is not None:
+        root = Path(config.storage.path).expanduser().resolve()
+    else:
+        root = temporary_dir("store")
+    check_store(root)
+    if not keep_store and (config.storage.path is None or config.scheduler.oracle):
+        system.on_stop(lambda: shutil.rmtree(root, ignore_errors=True))
+    return str(root)
+
+
+def _end_actors(handles: Handles) -> None:
+    """Let traffic managers unlink their segments, then end every process."""
+    engines = [*handles.prefill.values(), *handles.decode.values()]
+    stops = [handle.stop.remote() for handle in (*engines, *handles.traffic.values())]
+    ray.wait(stops, num_returns=len(stops), timeout=10)
+    for handle in handles.named().values():
+        ray.kill(handle)
+
+
+def _wait(refs: list[Any], who: str, timeout_s: float) -> list[Any]:
+    """Results of start-up calls.
+
+    Raises: the actor's own error (ConfigError and others of our tree); SystemDiedError when it died or hangs.
+    """
+    try:
+        results: list[Any] = ray.get(refs, timeout=timeout_s)
+        return results
+    except ray.exceptions.GetTimeoutError as error:
+        raise ConfigError(
+            f"startup_timeout_s: {who} was not ready within {timeout_s:g} s; the cluster may lack free resources"
+        ) from error
+    except ray.exceptions.RayActorError as error:
+        raise own_error(error) or SystemDiedError(f"{who} died while starting: {first_line(error)}") from error
+    except ray.exceptions.RayTaskError as error:
+        raise own_error(error) or SystemDiedError(f"{who} failed while starting: {first_line(error)}") from error
+
+
+def own_error(error: BaseException) -> DualPathError | None:
+    """The error of our own tree that an actor raised, if it is one."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, DualPathError):
+        return cause
+    if isinstance(error, DualPathError):
+        return error
+    text = str(error)  # an actor whose constructor raised: Ray keeps only the text
+    for kind in (ConfigError,):
+        marker = f"{kind.__module__}.{kind.__name__}: "
+        if marker in text:
+            return kind(text.rpartition(marker)[2].strip().splitlines()[0])
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The last line of a Ray error that says something: its innermost message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

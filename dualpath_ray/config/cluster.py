@@ -1,0 +1,143 @@
+"""The configuration of a system. A file needs only ``prefill_nodes``, ``decode_nodes`` and ``model``.
+
+Checked once, where it enters; past that line it is typed, frozen and right. Values that depend on the model or the
+machine stay None here and are filled in by ``cluster/plan.py``.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from dualpath_ray.base.units import parse_bps, parse_bytes
+
+Bps = Annotated[PositiveInt, BeforeValidator(parse_bps)]
+Bytes = Annotated[PositiveInt, BeforeValidator(parse_bytes)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeConfig(_Section):
+    """One logical node: its engines, its NICs and its DRAM buffer."""
+
+    gpus: PositiveInt = Field(1, description="Engines of a node; each has a compute NIC of its own.")
+    snic_bps: Bps | None = Field(
+        None, description="Rate of the storage NIC per direction. Unset: not emulated, as fast as the disk."
+    )
+    snic_write_bps: Bps | None = Field(
+        None, description="Rate of the storage NIC for writes; unset: the same as snic_bps."
+    )
+    cnic_bps: Bps | None = Field(
+        None, description="Rate of each compute NIC per direction. Unset: not emulated, as fast as memory."
+    )
+    pe_buffer_bytes: Bytes | None = Field(
+        None, description="DRAM buffer of a prefill node. Unset: four longest prompts."
+    )
+    de_buffer_bytes: Bytes | None = Field(
+        None, description="DRAM buffer of a decode node. Unset: eight longest prompts."
+    )
+    staging_layers: PositiveInt = Field(3, description="Layers in flight between a compute NIC and an engine.")
+
+
+class EngineConfig(_Section):
+    """The torch engines."""
+
+    device: Literal["cpu"] = Field("cpu", description="Where the model runs.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and KV.")
+    cpus: PositiveFloat | None = Field(
+        None, description="CPUs, and so threads, of an engine. Unset: the cores, shared."
+    )
+    hbm_kv_bytes: Bytes | None = Field(None, description="KV memory of a decode engine. Unset: eight longest contexts.")
+    max_batch_tokens: PositiveInt = Field(512, description="New tokens of one prefill batch at most.")
+    max_context_tokens: PositiveInt | None = Field(
+        None, description="Longest context served. Unset: the model's limit."
+    )
+
+
+class SchedulerConfig(_Section):
+    """The policy of section 6, and its ablations."""
+
+    read_path: str = Field("scheduled", description="prefill_only, round_robin, scheduled, or module:attr.")
+    layerwise: bool = Field(True, description="Move KV layer by layer while the layers compute.")
+    quota: bool = Field(True, description="Pack prefill batches by predicted attention time (chunked prefill).")
+    oracle: bool = Field(False, description="Charge no I/O: the upper bound. KV is kept in memory.")
+    compute_quota_s: PositiveFloat = Field(0.3, description="Attention time of one layer per prefill batch.")
+    min_chunk_tokens: PositiveInt = Field(64, description="A prompt is cut into chunks no smaller than this.")
+    alpha_tokens: PositiveInt | None = Field(None, description="A short read queue. Unset: 3 s of the storage NIC.")
+    beta_tokens: PositiveInt | None = Field(None, description="Most unfinished tokens of a prefill engine. Unset: 5 s.")
+    fetch_interval_s: PositiveFloat = Field(0.02, description="A leader fetches at least this often while it has room.")
+
+
+class StorageConfig(_Section):
+    """The shared store."""
+
+    store: str = Field("local", description="local, memory (one process), or module:attr.")
+    path: str | None = Field(None, description="Directory of the store. Unset: a temporary one, removed at the end.")
+    capacity_bytes: Bytes = Field(8 * 2**30, description="Blocks are evicted beyond this.")
+    num_nodes: PositiveInt = Field(1, description="Storage nodes; each owns a shard of the block space.")
+    verify: bool = Field(True, description="Check every block that is read: intact, and the one asked for.")
+    max_write_back_blocks: PositiveInt = Field(64, description="Blocks of decoding requests in the write-back queue.")
+    io_threads: PositiveInt = Field(4, description="Reads and writes in flight per node.")
+    mounts: dict[str, str] = Field(default_factory=dict, description="Node name -> path of the store on that node.")
+
+
+class ClusterConfig(_Section):
+    """A system: P prefill nodes, D decode nodes, a model, and everything that has a default."""
+
+    prefill_nodes: PositiveInt = Field(description="Prefill nodes (P).")
+    decode_nodes: PositiveInt = Field(description="Decode nodes (D).")
+    model: str = Field(description="smollm2-135m, a local Hugging Face directory, a hub name, or a toy-* test model.")
+    name: str = Field("dualpath", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="Name of the system.")
+    block_tokens: PositiveInt = Field(64, description="Tokens of a block.")
+    tenant: str = Field("default", description="Enters every block key: two tenants share nothing.")
+    weights_version: Annotated[int, Field(ge=0)] = Field(0, description="Enters every block key.")
+    seed: int = Field(0, description="Seed of workload and toy weights.")
+    transport: str = Field("shared_memory", description="shared_memory, or module:attr.")
+    node: NodeConfig = NodeConfig()
+    engine: EngineConfig = EngineConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    storage: StorageConfig = StorageConfig()
+    profile: dict[str, Any] | None = Field(
+        None, description="Result of `dualpath profile`. Unset: a short one at start."
+    )
+    startup_timeout_s: NonNegativeFloat = Field(300.0, description="The system must be up within this time.")
+
+    @model_validator(mode="after")
+    def _storage_below_compute(self) -> Self:
+        snic, cnic = self.node.snic_bps, self.node.cnic_bps
+        if snic and cnic and snic >= self.node.gpus * cnic:
+            raise ValueError("node.snic_bps must stay below node.gpus * node.cnic_bps (section 4.2 needs s < g)")
+        if self.node.snic_write_bps and not snic:
+            raise ValueError("node.snic_write_bps is set but node.snic_bps is not: an emulated NIC needs both")
+        return self
+
+    @model_validator(mode="after")
+    def _memory_store_is_one_process(self) -> Self:
+        if self.storage.store == "memory":
+            raise ValueError("storage.store: memory lives in one process and serves tests; use local")
+        unknown = set(self.storage.mounts) - set(self.node_names)
+        if unknown:
+            raise ValueError(f"storage.mounts names {sorted(unknown)[0]!r}; the nodes are {', '.join(self.node_names)}")
+        return self
+
+    @property
+    def prefill_names(self) -> list[str]:
+        return [f"p{i}" for i in range(self.prefill_nodes)]
+
+    @property
+    def decode_names(self) -> list[str]:
+        return [f"d{i}" for i in range(self.decode_nodes)]
+
+    @property
+    def node_names(self) -> list[str]:
+        return self.prefill_names + self.decode_names

@@ -1,0 +1,265 @@
+"""Prefill and decode engines as Ray actors: thin shells around their loops."""
+
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from dualpath_ray.base.errors import SystemDiedError
+from dualpath_ray.base.types import Role
+from dualpath_ray.engine.decode import Cancel, DecodeLoop
+from dualpath_ray.engine.describe import ModelDescription
+from dualpath_ray.engine.events import EventBuffer
+from dualpath_ray.engine.group import GroupLeader, GroupMember
+from dualpath_ray.engine.prefill import PrefillLimits, PrefillLoop
+from dualpath_ray.engine.profile import EngineProfile, profile_engine
+from dualpath_ray.engine.request import EngineRequest, StepEvent
+from dualpath_ray.kv.segment import Segment, segment_path
+from dualpath_ray.scheduler.state import Decision, GroupReport, Request
+from dualpath_ray.traffic.link import Link, link_path, read_all
+from dualpath_ray.traffic.messages import NodeState, Relay
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What an engine is told."""
+
+    system: str
+    node: str
+    role: Role
+    engine: int
+    num_engines: int  # of its node
+    threads: int
+    description: ModelDescription
+    dtype: str
+    seed: int
+    salt: bytes  # of block keys
+    max_context_tokens: int
+    hbm_tokens: int
+    limits: PrefillLimits
+    profile: EngineProfile | None
+    fetch_interval_s: float
+
+
+class _Engine:
+    """What both roles share: model, pool, link, group, events."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Raises: ConfigError when the model cannot be loaded."""
+        os.environ["OMP_NUM_THREADS"] = str(spec.threads)
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        import torch
+
+        torch.set_num_threads(spec.threads)
+        sys.setswitchinterval(
+            0.0005
+        )  # the loader must get its turn within a layer's compute, which may take a millisecond
+        from dualpath_ray.engine.model import ModelAdapter
+
+        self._spec = spec
+        self._events = EventBuffer()
+        self._failure = ""
+        self._stopping = False
+        self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed)
+        self._profile = spec.profile
+        self._loop: PrefillLoop | DecodeLoop | None = None
+        self._link: Link | None = None
+        self._group: GroupLeader | GroupMember | None = None
+
+    def warm_up(self) -> dict[str, Any]:
+        """Run the first forwards and return the profile: the configured one, or a short one taken now."""
+        measured = profile_engine(self.adapter, self._spec.max_context_tokens)
+        self._profile = self._profile or measured
+        return self._profile.to_dict()
+
+    def start(self, scheduler: Any) -> None:
+        """Link up with the node's traffic manager and begin to fetch work.
+
+        Raises: TransportError when the traffic manager is not there.
+        """
+        spec = self._spec
+        segment = Segment.attach(segment_path(spec.system, spec.node))
+        self._link = Link.dial(link_path(spec.system, spec.node), f"engine:{spec.engine}")
+        self._loop = self._make_loop(segment)
+        if spec.engine == 0:
+            self._group = GroupLeader(
+                spec.node,
+                spec.role,
+                spec.num_engines,
+                spec.hbm_tokens,
+                segment.layout.block_tokens,
+                spec.fetch_interval_s,
+                lambda report, wait_s: self._fetch(scheduler, report, wait_s),
+                lambda report: scheduler.report.remote(report),
+                self._dispatch,
+                self._fail,
+            )
+        else:
+            self._group = GroupMember(spec.engine, self._link.send, self._dispatch)
+        threading.Thread(target=self._run, name=f"{spec.role}-loop", daemon=True).start()
+        read_all(self._link, self._on_message, self._on_link_end, "link")
+        if isinstance(self._group, GroupLeader):
+            self._group.start()
+
+    def _make_loop(self, segment: Segment) -> PrefillLoop | DecodeLoop:
+        raise NotImplementedError(f"{type(self).__name__} is no engine of its own")
+
+    def _fetch(self, scheduler: Any, report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
+        decisions: list[tuple[Request, Decision]] = ray.get(scheduler.fetch.remote(report, wait_s))
+        return decisions
+
+    def _dispatch(self, engine: int, request: EngineRequest) -> None:
+        if engine == self._spec.engine:
+            assert self._loop is not None
+            self._loop.inbox.put(request)
+        else:
+            assert self._link is not None
+            self._link.send(Relay(engine, "request", request.pack()))
+
+    def _on_message(self, message: Any) -> None:
+        if isinstance(message, NodeState):
+            if isinstance(self._group, GroupLeader):
+                self._group.on_node_state(message)
+        elif isinstance(message, Relay):
+            if isinstance(self._group, GroupMember):
+                self._group.on_relay(message)
+            elif self._group is not None:
+                self._group.on_finished(message.data["engine"], message.data["request_id"])
+        elif self._loop is not None:
+            self._loop.on_link(message)
+
+    def _on_link_end(self) -> None:
+        if not self._stopping:
+            self._fail(f"engine {self._spec.node}/e{self._spec.engine} lost its traffic manager")
+            if self._loop is not None:
+                self._loop.stop()
+
+    def _run(self) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.run()
+        except Exception as error:
+            self._fail(f"engine {self._spec.node}/e{self._spec.engine} failed: {error!r}")
+            raise
+
+    def _fail(self, reason: str) -> None:
+        self._failure = self._failure or reason
+
+    def _finished(self, request_id: str) -> None:
+        assert self._group is not None
+        self._group.on_finished(self._spec.engine, request_id)
+
+    # for clients -----------------------------------------------------------------------------------------------------
+
+    def poll_events(self, client_id: str, wait_s: float) -> list[StepEvent]:
+        """Step events of this client's requests, each told once."""
+        return self._events.poll(client_id, wait_s)
+
+    def ping(self) -> str:
+        """Raises: SystemDiedError with the reason when this engine cannot go on."""
+        if self._failure:
+            raise SystemDiedError(self._failure)
+        return f"{self._spec.node}/e{self._spec.engine}"
+
+    def ray_node(self) -> str:
+        """Id of the Ray node that this engine runs on."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
+
+    def pid(self) -> int:
+        """Process id of this engine on its host."""
+        return os.getpid()
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._stopping = True
+        if isinstance(self._group, GroupLeader):
+            self._group.stop()
+        if self._loop is not None:
+            self._loop.stop()
+        if self._link is not None:
+            self._link.close()
+
+
+class PrefillEngine(_Engine):
+    """A PE: the model on one device, forward batches by compute quota, layerwise prefill."""
+
+    def _make_loop(self, segment: Segment) -> PrefillLoop:
+        assert self._profile is not None
+        description = self._spec.description
+        predictor = self._profile.predictor(description.num_heads, description.head_dim)
+        return PrefillLoop(
+            self._spec.engine,
+            self.adapter,
+            segment,
+            self._spec.limits,
+            predictor,
+            self._link_send,
+            self._events.emit,
+            self._finished,
+        )
+
+    def _link_send(self, message: Any) -> None:
+        assert self._link is not None
+        self._link.send(message)
+
+    def status(self) -> dict[str, Any]:
+        """Counters, for displays and tests."""
+        loop = self._loop
+        assert isinstance(loop, PrefillLoop)
+        return {
+            "engine": f"{self._spec.node}/e{self._spec.engine}",
+            "num_batches": loop.num_batches,
+            "computed_tokens": loop.computed_tokens,
+            "compute_s": loop.compute_s,
+            "kv_outside_pool_peak_bytes": loop.meter.peak_bytes,
+            "overlapped_pairs": loop.overlapped_pairs,
+            "layer_pairs": loop.layer_pairs,
+            "cpu_s": sum(os.times()[:2]),
+        }
+
+
+class DecodeEngine(_Engine):
+    """A DE: the model on one device, continuous batching, every full block handed over as it fills."""
+
+    def _make_loop(self, segment: Segment) -> DecodeLoop:
+        assert self._link is not None
+        return DecodeLoop(
+            self._spec.engine,
+            self.adapter,
+            segment,
+            self._spec.salt,
+            self._link.send,
+            self._events.emit,
+            self._finished,
+        )
+
+    def cancel(self, request_id: str) -> None:
+        """Stop a request wherever it is; its finished event says ``cancelled``."""
+        assert self._loop is not None
+        self._loop.inbox.put(Cancel(request_id))
+
+    def set_salt(self, salt: bytes) -> None:
+        """Keys of blocks that fill from now on are chained with this salt (new weights)."""
+        assert isinstance(self._loop, DecodeLoop)
+        self._loop.salt = salt
+
+    def status(self) -> dict[str, Any]:
+        """Counters, for displays and tests."""
+        loop = self._loop
+        assert isinstance(loop, DecodeLoop)
+        return {
+            "engine": f"{self._spec.node}/e{self._spec.engine}",
+            "num_steps": loop.num_steps,
+            "generated_tokens": loop.generated_tokens,
+            "compute_s": loop.compute_s,
+            "cpu_s": sum(os.times()[:2]),
+        }
+
+
+PrefillEngineActor = ray.remote(max_concurrency=8)(PrefillEngine)
+DecodeEngineActor = ray.remote(max_concurrency=8)(DecodeEngine)

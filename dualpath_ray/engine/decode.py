@@ -1,0 +1,318 @@
+"""The decode engine's loop: continuous batching over all its requests; every full block is persisted as it fills."""
+
+import queue
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from dualpath_ray.engine.model import ModelAdapter
+from dualpath_ray.engine.request import EngineRequest, StepEvent
+from dualpath_ray.engine.sampling import sample
+from dualpath_ray.kv.keys import ROOT, block_keys
+from dualpath_ray.kv.segment import Segment
+from dualpath_ray.traffic.messages import (
+    CloseSink,
+    OpenSink,
+    PersistReady,
+    PersistSlot,
+    PersistWant,
+    PromptComplete,
+    Registered,
+    SinkClosed,
+    SinkLoaded,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop a request. Local to the engine."""
+
+    request_id: str
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """One sample of a request: its KV in HBM, uint8 [layers, capacity tokens, bytes_per_token_layer]."""
+
+    index: int
+    kv: torch.Tensor
+    kv_tokens: int
+    generated: list[int]
+    logprobs: list[float]
+    parent: bytes  # key of its last whole block
+    num_blocks: int  # whole blocks that are persisted or on the way
+    done: str = ""  # why it ended
+
+    def capacity(self) -> int:
+        return int(self.kv.shape[1])
+
+
+@dataclass(slots=True)
+class _Running:
+    request: EngineRequest
+    sequences: list[_Sequence] = field(default_factory=list)
+    unregistered: int = 0  # blocks handed over that the index does not know yet
+    copying: dict[int, tuple[_Sequence, int, bytes, bytes]] = field(
+        default_factory=dict
+    )  # hand-overs without a slot yet
+    cancelled: bool = False
+    loaded: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class _StepKv:
+    """LayerKv of one decode step: the rows stand in HBM already."""
+
+    def __init__(self, sequences: Sequence[_Sequence]) -> None:
+        self._sequences = sequences
+
+    def begin_layer(self, layer: int) -> list[torch.Tensor]:
+        return [s.kv[layer, : s.kv_tokens + 1] for s in self._sequences]
+
+    def end_layer(self, layer: int) -> None:
+        """Nothing moves: the new rows stay."""
+
+
+class DecodeLoop:
+    """Runs in one thread; everything else talks to it through ``inbox``."""
+
+    def __init__(
+        self,
+        engine: int,
+        adapter: ModelAdapter,
+        segment: Segment,
+        salt: bytes,
+        send: Callable[[Any], None],
+        emit: Callable[[str, StepEvent], None],
+        finished: Callable[[str], None],
+    ) -> None:
+        self._engine, self._adapter, self._segment, self.salt = engine, adapter, segment, salt
+        self._layout = segment.layout
+        self._send, self._emit, self._finished = send, emit, finished
+        self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._requests: OrderedDict[str, _Running] = OrderedDict()
+        self._cancelled_early: deque[str] = deque(maxlen=1024)
+        self.num_steps = self.generated_tokens = 0
+        self.compute_s = 0.0
+        self._next_want = 0
+
+    # called from other threads ---------------------------------------------------------------------------------------
+
+    def on_link(self, message: Any) -> None:
+        self.inbox.put(message)
+
+    def stop(self) -> None:
+        self.inbox.put(None)
+
+    # the loop --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until ``stop``."""
+        while True:
+            active = self._active()
+            try:
+                block = not active
+                while True:
+                    message = self.inbox.get(block=block)
+                    if message is None:
+                        return
+                    self._take_in(message)
+                    block = False
+            except queue.Empty:
+                pass
+            active = self._active()
+            if active:
+                self._step(active)
+
+    def _active(self) -> list[tuple[_Running, _Sequence]]:
+        return [(r, s) for r in self._requests.values() if r.loaded for s in r.sequences if not s.done]
+
+    def _take_in(self, message: Any) -> None:
+        if isinstance(message, EngineRequest):
+            self._open(message)
+        elif isinstance(message, PromptComplete):
+            self._load(message)
+        elif isinstance(message, PersistSlot):
+            self._copy_out(message)
+        elif isinstance(message, Registered):
+            running = self._requests.get(message.request_id)
+            if running is not None and running.request.attempt == message.attempt:
+                running.unregistered -= message.count
+                self._finish_if_over(running)
+        elif isinstance(message, Cancel):
+            self._cancel(message.request_id)
+        elif isinstance(message, SinkClosed):
+            running = self._requests.get(message.request_id)
+            if running is not None and not running.loaded:
+                self._end(running, "cancelled")
+
+    def _open(self, request: EngineRequest) -> None:
+        self._requests[request.request_id] = _Running(request)
+        if request.request_id in self._cancelled_early:
+            self.inbox.put(Cancel(request.request_id))  # after the prefill side has been told of the request
+        self._send(
+            OpenSink(
+                request.request_id,
+                request.attempt,
+                self._engine,
+                request.prompt_tokens,
+                request.read_path,
+                list(request.keys[: request.hit_blocks]),
+                list(request.being_written),
+                request.prefill_node,
+            )
+        )
+
+    def _load(self, message: PromptComplete) -> None:
+        """H2D: the prompt's KV from the DE buffer; then its slots are free or go to storage."""
+        running = self._requests.get(message.request_id)
+        if running is None or running.request.attempt != message.attempt:
+            return
+        request, layout = running.request, self._layout
+        started = time.time()
+        prompt, size = request.prompt_tokens, layout.block_tokens
+        capacity = prompt + request.params.max_tokens
+        kv = np.empty((layout.num_layers, capacity, layout.bytes_per_token_layer), np.uint8)
+        for block, slot in enumerate(message.slots):
+            first, stop = block * size, min((block + 1) * size, prompt)
+            kv[:, first:stop] = self._segment.full_block(slot)[:, : stop - first]
+        whole = prompt // size
+        persist = [[b, request.keys[b], request.keys[b - 1] if b else ROOT] for b in range(message.hit_blocks, whole)]
+        running.unregistered += len(persist)
+        running.loaded = True
+        self._send(SinkLoaded(request.request_id, request.attempt, request.trajectory_id, persist))
+        parent = request.keys[whole - 1] if whole else ROOT
+        for index, (token, logprob) in enumerate(message.first):
+            tensor = torch.from_numpy(kv if index == 0 else kv.copy())
+            running.sequences.append(_Sequence(index, tensor, prompt, [int(token)], [logprob], parent, whole))
+        running.facts = {
+            "prompt_complete_s": started,
+            "loaded_s": time.time(),
+            "hit_blocks": message.hit_blocks,
+            **message.stages,
+        }
+        for sequence in running.sequences:
+            self._check_end(running, sequence)
+        if running.cancelled:
+            self._cancel(request.request_id)
+        self._finish_if_over(running)
+
+    def _step(self, active: list[tuple[_Running, _Sequence]]) -> None:
+        started = time.monotonic()
+        sequences = [s for _, s in active]
+        logits = self._adapter.forward(
+            [[s.generated[-1]] for s in sequences],
+            [s.kv_tokens for s in sequences],
+            _StepKv(sequences),
+            range(len(sequences)),
+        )
+        now = time.time()
+        for row, (running, sequence) in enumerate(active):
+            request = running.request
+            sequence.kv_tokens += 1
+            position = request.prompt_tokens + len(sequence.generated)
+            token, logprob = sample(
+                logits[row], request.params, self._adapter.description.end_token_ids, sequence.index, position
+            )
+            sequence.generated.append(token)
+            sequence.logprobs.append(logprob)
+            event = StepEvent(
+                request.request_id,
+                request.attempt,
+                sequence.index,
+                len(sequence.generated) - 1,
+                (token,),
+                (logprob,),
+                now,
+            )
+            self._emit(request.client_id, event)
+            if sequence.kv_tokens % self._layout.block_tokens == 0:
+                self._persist(running, sequence)
+            self._check_end(running, sequence)
+            self._finish_if_over(running)
+        self.num_steps += 1
+        self.generated_tokens += len(active)
+        self.compute_s += time.monotonic() - started
+
+    def _check_end(self, running: _Running, sequence: _Sequence) -> None:
+        params = running.request.params
+        ends = set(params.stop_token_ids)
+        if not params.ignore_end:
+            ends |= set(self._adapter.description.end_token_ids)
+        if sequence.generated[-1] in ends:
+            sequence.done = "stop"
+        elif len(sequence.generated) >= params.max_tokens:
+            sequence.done = "length"
+
+    def _persist(self, running: _Running, sequence: _Sequence) -> None:
+        """A block is full: name it by the tokens it holds and ask for a slot."""
+        request, size = running.request, self._layout.block_tokens
+        block = sequence.num_blocks
+        context = np.concatenate([request.token_ids, np.array(sequence.generated, np.int32)])[: sequence.kv_tokens]
+        key = block_keys(context, size, self.salt, sequence.parent, block)[0]
+        running.copying[self._next_want] = (sequence, block, key, sequence.parent)
+        running.unregistered += 1
+        sequence.parent, sequence.num_blocks = key, block + 1
+        self._send(PersistWant(request.request_id, request.attempt, self._engine, self._next_want))
+        self._next_want += 1
+
+    def _copy_out(self, message: PersistSlot) -> None:
+        """D2H: a full block into the granted slot."""
+        running = self._requests[message.request_id]
+        sequence, block, key, parent = running.copying.pop(message.block)
+        size = self._layout.block_tokens
+        self._segment.full_block(message.slot)[:] = sequence.kv[:, block * size : (block + 1) * size].numpy()
+        request = running.request
+        ready = PersistReady(
+            request.request_id, request.attempt, self._engine, request.trajectory_id, message.slot, key, parent
+        )
+        self._send(ready)
+
+    # a request ends --------------------------------------------------------------------------------------------------
+
+    def _cancel(self, request_id: str) -> None:
+        running = self._requests.get(request_id)
+        if running is None:
+            self._cancelled_early.append(request_id)
+            return
+        running.cancelled = True
+        if running.loaded:
+            for sequence in running.sequences:
+                sequence.done = sequence.done or "cancelled"
+            self._finish_if_over(running)
+        else:
+            self._send(CloseSink(request_id, running.request.attempt))
+
+    def _finish_if_over(self, running: _Running) -> None:
+        """Ends a request when every sample has and the index knows all its blocks: its next turn will hit them."""
+        if running.loaded and not running.unregistered and all(s.done for s in running.sequences):
+            self._end(running, "cancelled" if running.cancelled else "")
+
+    def _end(self, running: _Running, reason: str) -> None:
+        request = running.request
+        if self._requests.pop(request.request_id, None) is None:
+            return
+        now = time.time()
+        facts = {**running.facts, "finished_s": now}
+        for index in range(request.params.num_samples):
+            sequence = running.sequences[index] if index < len(running.sequences) else None
+            event = StepEvent(
+                request.request_id,
+                request.attempt,
+                index,
+                0,
+                # all of them once more: the first token came by way of another engine, and may come later than this
+                tuple(sequence.generated) if sequence else (),
+                tuple(sequence.logprobs) if sequence else (),
+                now,
+                finished=True,
+                reason=reason or (sequence.done if sequence else ""),
+                facts=facts,
+            )
+            self._emit(request.client_id, event)
+        self._finished(request.request_id)

@@ -1,0 +1,188 @@
+"""A node's engines as a group: only the leader (engine 0) talks to the scheduler (section 6).
+
+It fetches work in batches, hands it to the engines, and reports loads: at every fetch, and when they change, at most every
+fetch interval. The scheduler answers a fetch when it has something for the group.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from dualpath_ray.base.types import ReadPath, Role
+from dualpath_ray.engine.request import EngineRequest
+from dualpath_ray.engine.sampling import SamplingParams
+from dualpath_ray.scheduler.state import Decision, DecodeLoad, GroupReport, NicLoad, NodeLoad, PrefillLoad, Request
+from dualpath_ray.traffic.messages import NodeState, Relay
+
+_FETCH_WAIT_S = 1.0
+
+
+def engine_id(node: str, engine: int) -> str:
+    return f"{node}/e{engine}"
+
+
+def engine_index(engine: str) -> int:
+    return int(engine.rpartition("/e")[2])
+
+
+class GroupLeader:
+    """Fetches for a group.
+
+    Args: fetch: blocking call (report, wait_s) -> decisions; report: call without an answer; dispatch: gives an engine of
+        the group a request; failed: told in one sentence when the scheduler is gone.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        role: Role,
+        num_engines: int,
+        hbm_tokens: int,
+        block_tokens: int,
+        interval_s: float,
+        fetch: Callable[[GroupReport, float], list[tuple[Request, Decision]]],
+        report: Callable[[GroupReport], None],
+        dispatch: Callable[[int, EngineRequest], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._node, self._role, self._hbm_tokens = node, role, hbm_tokens
+        self._block_tokens, self._interval_s = block_tokens, interval_s
+        self._fetch, self._report, self._dispatch, self._failed = fetch, report, dispatch, failed
+        self._changed = threading.Condition()
+        self._state: NodeState | None = None
+        self._dirty = False
+        self._finished: list[str] = []
+        self._seen = 0
+        self._assigned: list[dict[str, Request]] = [{} for _ in range(num_engines)]
+        self._stopping = False
+
+    def start(self) -> None:
+        for run in (self._fetch_all, self._report_changes):
+            threading.Thread(target=run, name=f"group-{run.__name__}", daemon=True).start()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def on_node_state(self, state: NodeState) -> None:
+        with self._changed:
+            self._state, self._dirty = state, True
+            self._changed.notify_all()
+
+    def on_finished(self, engine: int, request_id: str) -> None:
+        with self._changed:
+            if self._assigned[engine].pop(request_id, None) is not None:
+                self._finished.append(request_id)
+                self._dirty = True
+                self._changed.notify_all()
+
+    def _take_report(self) -> GroupReport:
+        """The report of now; its finished requests are told once."""
+        state = self._state
+        assert state is not None
+        engines: list[PrefillLoad | DecodeLoad] = []
+        for index, assigned in enumerate(self._assigned):
+            requests = list(assigned.values())
+            name, tokens = engine_id(self._node, index), sum(r.total_tokens for r in requests)
+            if self._role is Role.PREFILL:
+                engines.append(PrefillLoad(name, len(requests), tokens))
+            else:
+                free = self._hbm_tokens - sum(r.decode_tokens for r in requests)
+                engines.append(DecodeLoad(name, len(requests), tokens, free))
+        node = NodeLoad(
+            self._node,
+            state.read_queue_tokens,
+            state.read_bytes,
+            state.can_read,
+            state.free_buffer_tokens,
+            tuple(NicLoad(*nic) for nic in state.nics),
+        )
+        finished, self._finished, self._dirty = tuple(self._finished), [], False
+        return GroupReport(self._node, self._role, node, tuple(engines), self._seen, finished)
+
+    def _fetch_all(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._state is not None or self._stopping)
+        while not self._stopping:
+            with self._changed:
+                report = self._take_report()
+            try:
+                decisions = self._fetch(report, _FETCH_WAIT_S)
+            except Exception as error:  # whatever ends the call, the group gets no more work
+                if not self._stopping:
+                    self._failed(f"{self._node} cannot reach the scheduler: {error}")
+                return
+            for request, decision in decisions:
+                self._hand_out(request, decision)
+
+    def _hand_out(self, request: Request, decision: Decision) -> None:
+        mine = decision.prefill_engine if self._role is Role.PREFILL else decision.decode_engine
+        engine = engine_index(mine)
+        with self._changed:
+            if decision.seq <= self._seen:
+                return  # told again, because a report crossed it
+            self._assigned[engine][request.request_id] = request
+            self._seen = decision.seq
+        self._dispatch(engine, bind(request, decision, self._block_tokens))
+
+    def _report_changes(self) -> None:
+        while not self._stopping:
+            with self._changed:
+                self._changed.wait_for(lambda: self._dirty or self._stopping)
+                if self._stopping:
+                    return
+                report = self._take_report() if self._state is not None else None
+            if report is not None:
+                self._report(report)
+            time.sleep(self._interval_s)
+
+
+def bind(request: Request, decision: Decision, block_tokens: int) -> EngineRequest:
+    """The engines' view of an assigned request. Its payload is what the client put in (``client_payload``)."""
+    payload: Any = request.payload
+    return EngineRequest.unpack(
+        {
+            **payload,
+            "request_id": request.request_id,
+            "attempt": request.attempt,
+            "seq": decision.seq,
+            "trajectory_id": request.trajectory_id,
+            "hit_blocks": request.hit_tokens // block_tokens,
+            "read_path": ReadPath(decision.read_path),
+            "prefill_node": decision.prefill_node,
+            "prefill_engine": engine_index(decision.prefill_engine),
+            "decode_node": decision.decode_node,
+            "decode_engine": engine_index(decision.decode_engine),
+        }
+    )
+
+
+def client_payload(
+    client_id: str, token_ids: bytes, keys: list[bytes], being_written: list[bool], params: SamplingParams
+) -> dict[str, Any]:
+    """What a client hands through the scheduler to the engines. Args: token_ids: int32, little endian."""
+    return {
+        "client_id": client_id,
+        "token_ids": token_ids,
+        "keys": keys,
+        "being_written": being_written,
+        "params": asdict(params),
+    }
+
+
+class GroupMember:
+    """Another engine of the group: gets work from the leader and tells it what is finished, through the node's links."""
+
+    def __init__(
+        self, engine: int, send: Callable[[Any], None], dispatch: Callable[[int, EngineRequest], None]
+    ) -> None:
+        self._engine, self._send, self._dispatch = engine, send, dispatch
+
+    def on_relay(self, message: Relay) -> None:
+        self._dispatch(self._engine, EngineRequest.unpack(message.data))
+
+    def on_finished(self, engine: int, request_id: str) -> None:
+        self._send(Relay(0, "finished", {"engine": engine, "request_id": request_id}))

@@ -1,0 +1,198 @@
+"""A forward batch's KV on the prefill side: layer l + 1 is fetched while layer l computes, and dropped when used.
+
+A loader thread waits for the traffic manager's word that a layer's cached rows are in the pool, copies them (H2D) into
+the engine's memory, and runs ahead by one layer. Without layerwise it brings all layers before the first one computes,
+and the new KV leaves after the last.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from dualpath_ray.base.errors import TransportError
+from dualpath_ray.kv.segment import Segment
+from dualpath_ray.traffic.copies import ChunkPlan
+from dualpath_ray.traffic.messages import LayerIn, LayerOut
+
+LAYERS_IN_ENGINE = 2  # the layer that computes and the one after it
+
+
+@dataclass(slots=True)
+class LayerTimes:
+    """When each layer of a batch was on its way (CNIC and H2D) and computed, seconds of the monotonic clock."""
+
+    load: list[tuple[float, float]] = field(default_factory=list)
+    compute: list[tuple[float, float]] = field(default_factory=list)
+
+    def overlapped_pairs(self) -> tuple[int, int]:
+        """(adjacent layer pairs whose second was loaded beside computation, pairs).
+
+        Beside: it began before the first of the pair was computed, and ended after the batch had begun to compute.
+        """
+        pairs = list(zip(self.load[1:], self.compute[:-1], strict=False))
+        begun = self.compute[0][0] if self.compute else 0.0
+        return sum(load[0] < compute[1] and load[1] > begun for load, compute in pairs), len(pairs)
+
+
+class KvMeter:
+    """Bytes of KV that the engine holds outside the pool, now and at most."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.now_bytes = 0
+        self.peak_bytes = 0
+
+    def add(self, nbytes: int) -> None:
+        with self._lock:
+            self.now_bytes += nbytes
+            self.peak_bytes = max(self.peak_bytes, self.now_bytes)
+
+
+class BatchKv:
+    """LayerKv of one forward batch (see engine/model.py)."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        engine: int,
+        batch: int,
+        plans: Sequence[ChunkPlan],
+        hit_slots: Sequence[Sequence[int]],
+        layerwise: bool,
+        send: Callable[[LayerOut], None],
+        meter: KvMeter,
+    ) -> None:
+        """Args: hit_slots: per request the PE slots of its hit blocks (empty on the DE path)."""
+        self._segment, self._engine, self._batch = segment, engine, batch
+        self._layout = segment.layout
+        self._plans, self._hit_slots, self._layerwise = list(plans), [list(s) for s in hit_slots], layerwise
+        self._send, self._meter = send, meter
+        self._loaded: queue.SimpleQueue[list[torch.Tensor] | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(LAYERS_IN_ENGINE if layerwise else self._layout.num_layers)
+        self._arrived: dict[int, LayerIn] = {}
+        self._gone = False
+        self._arrival = threading.Condition()
+        self._staged = any(p.start > p.local_tokens for p in self._plans)
+        self._held: list[list[torch.Tensor]] = []  # not layerwise: every layer's rows until the forward is over
+        self._rows: list[torch.Tensor] = []
+        self._waiting: list[list[torch.Tensor]] = []
+        self.times = LayerTimes()
+        self._begun = time.monotonic()
+        self._layer_bytes = sum(p.stop for p in self._plans) * self._layout.bytes_per_token_layer
+        self._thread = threading.Thread(target=self._load_all, name="kv-loader", daemon=True)
+        self._thread.start()
+
+    def on_layer_in(self, message: LayerIn | None) -> None:
+        """A layer's cached rows are in the pool; None when the link is gone."""
+        with self._arrival:
+            if message is None:
+                self._gone = True
+            else:
+                self._arrived[message.layer] = message
+            self._arrival.notify_all()
+
+    def _region(self, layer: int) -> LayerIn | None:
+        """Waits until the layer's region may be used: its cached rows, if any, are in, and it may be written."""
+        with self._arrival:
+            self._arrival.wait_for(lambda: self._gone or layer in self._arrived)
+            return self._arrived.get(layer)
+
+    # loader thread ---------------------------------------------------------------------------------------------------
+
+    def _load_all(self) -> None:
+        for layer in range(self._layout.num_layers):
+            self._room.acquire()
+            started, offset = time.monotonic(), 0
+            if self._staged:  # else the hit stands in PE slots: no need to wait for a region
+                arrived = self._region(layer)
+                if arrived is None:
+                    self._loaded.put(None)
+                    return
+                started, offset = arrived.started_s, arrived.offset
+            rows = [self._gather(layer, i, offset) for i in range(len(self._plans))]
+            self._meter.add(self._layer_bytes)
+            self.times.load.append((started, time.monotonic()))
+            self._loaded.put(rows)
+
+    def _gather(self, layer: int, index: int, region: int) -> torch.Tensor:
+        """H2D: the cached rows of one request and layer, copied once, with room for the new ones."""
+        plan, per_token = self._plans[index], self._layout.bytes_per_token_layer
+        rows = np.empty((plan.stop, per_token), np.uint8)
+        if plan.local_tokens:
+            slots = self._hit_slots[index]
+            start = self._layout.layer_offset(layer)
+            blocks = self._segment.slots[:, start : start + self._layout.layer_block_bytes]
+            target = rows[: plan.local_tokens].reshape(len(slots), self._layout.layer_block_bytes)
+            for number, slot in enumerate(slots):
+                target[number] = blocks[slot]
+        staged = plan.start - plan.local_tokens
+        if staged:
+            first = region + plan.first_row * per_token
+            rows[plan.local_tokens : plan.start] = self._segment.bytes[first : first + staged * per_token].reshape(
+                staged, per_token
+            )
+        return torch.from_numpy(rows)
+
+    # compute thread --------------------------------------------------------------------------------------------------
+
+    def begin_layer(self, layer: int) -> list[torch.Tensor]:
+        now = time.monotonic()
+        if self.times.compute:
+            self.times.compute[-1] = (self.times.compute[-1][0], now)
+        if self._layerwise:
+            self._drop()
+        elif layer == 0:
+            self._waiting = [self._next_loaded() for _ in range(self._layout.num_layers)]
+        self._rows = self._next_loaded() if self._layerwise else self._waiting[layer]
+        # layer 0's norm and projections come before its KV is asked for: it computes since the forward began
+        begun = time.monotonic() if layer else self._begun
+        self.times.compute.append((begun, begun))
+        return self._rows
+
+    def _next_loaded(self) -> list[torch.Tensor]:
+        rows = self._loaded.get()
+        if rows is None:
+            raise TransportError("the traffic manager is gone")
+        return rows
+
+    def end_layer(self, layer: int) -> None:
+        if self._layerwise:
+            self._push(layer, self._rows)
+        else:
+            self._held.append(self._rows)
+
+    def finish(self) -> None:
+        """The forward is over."""
+        now = time.monotonic()
+        self.times.compute[-1] = (self.times.compute[-1][0], now)
+        for layer, rows in enumerate(self._held):
+            self._push(layer, rows)
+            self._drop()
+        if self._layerwise:
+            self._drop()
+        self._held, self._waiting, self._rows = [], [], []
+
+    def _drop(self) -> None:
+        if self._rows:
+            if self._layerwise:
+                self._rows = []
+            self._meter.add(-self._layer_bytes)
+            self._room.release()
+
+    def _push(self, layer: int, rows: list[torch.Tensor]) -> None:
+        """D2H: the new rows into the staging region; from there they go to the DE buffer."""
+        per_token = self._layout.bytes_per_token_layer
+        region = self._region(layer)
+        if region is None:
+            raise TransportError("the traffic manager is gone")
+        for plan, row in zip(self._plans, rows, strict=True):
+            first = region.offset + plan.new_row * per_token
+            count = plan.stop - plan.start
+            target = self._segment.bytes[first : first + count * per_token].reshape(count, per_token)
+            target[:] = row[plan.start : plan.stop].numpy()
+        self._send(LayerOut(self._engine, self._batch, layer))

@@ -1,0 +1,232 @@
+"""The prefill engine's loop: forward batches by compute quota, each layer's KV through the pool."""
+
+import queue
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dualpath_ray.base.types import ReadPath
+from dualpath_ray.engine.layerwise import BatchKv, KvMeter
+from dualpath_ray.engine.model import ModelAdapter
+from dualpath_ray.engine.request import EngineRequest, StepEvent
+from dualpath_ray.engine.sampling import sample
+from dualpath_ray.kv.segment import Segment
+from dualpath_ray.scheduler.intra_engine import AttentionPredictor, Chunk, pack_batch
+from dualpath_ray.traffic.copies import batch_rows, plan_rows
+from dualpath_ray.traffic.messages import (
+    Batch,
+    BatchDone,
+    CloseSource,
+    LayerIn,
+    OpenSource,
+    SourceGone,
+    SourceReady,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillLimits:
+    """What a forward batch may hold. ``quota_s`` None: no quota, all that fits."""
+
+    layerwise: bool
+    quota_s: float | None
+    min_chunk_tokens: int
+    max_batch_tokens: int
+    max_rows: int
+
+
+@dataclass(slots=True)
+class _Running:
+    request: EngineRequest
+    hit_blocks: int = 0
+    slots: tuple[int, ...] = ()
+    done_tokens: int = 0
+    ready: bool = False
+    started_s: float = 0.0
+    ready_s: float = 0.0
+    queued_s: float = 0.0
+    read_s: float = 0.0
+    num_chunks: int = 0
+
+
+class PrefillLoop:
+    """Runs in one thread; everything else talks to it through ``inbox``."""
+
+    def __init__(
+        self,
+        engine: int,
+        adapter: ModelAdapter,
+        segment: Segment,
+        limits: PrefillLimits,
+        predictor: AttentionPredictor,
+        send: Callable[[Any], None],
+        emit: Callable[[str, StepEvent], None],
+        finished: Callable[[str], None],
+    ) -> None:
+        self._engine, self._adapter, self._segment = engine, adapter, segment
+        self.limits, self.predictor = limits, predictor
+        self._send, self._emit, self._finished = send, emit, finished
+        self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._requests: OrderedDict[str, _Running] = OrderedDict()
+        self._batch = 0
+        self._batch_kv: BatchKv | None = None
+        self.meter = KvMeter()
+        self.overlapped_pairs = self.layer_pairs = 0
+        self.num_batches = self.computed_tokens = 0
+        self.compute_s = 0.0
+
+    # called from other threads ---------------------------------------------------------------------------------------
+
+    def on_link(self, message: Any) -> None:
+        """A message of the traffic manager: a layer's arrival goes straight to the batch that waits for it."""
+        if isinstance(message, LayerIn):
+            self._layer_in(message)
+        else:
+            self.inbox.put(message)
+
+    def _layer_in(self, message: LayerIn | None) -> None:
+        kv = self._batch_kv
+        if kv is not None:
+            kv.on_layer_in(message)
+
+    def stop(self) -> None:
+        self.inbox.put(None)
+        self._layer_in(None)
+
+    # the loop --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until ``stop``."""
+        while True:
+            idle = not any(r.ready for r in self._requests.values())
+            try:
+                while True:
+                    message = self.inbox.get(block=idle)
+                    if message is None:
+                        return
+                    self._take_in(message)
+                    idle = False
+            except queue.Empty:
+                pass
+            self._run_batch()
+
+    def _take_in(self, message: Any) -> None:
+        if isinstance(message, EngineRequest):
+            self._requests[message.request_id] = _Running(message)
+            self._send(
+                OpenSource(
+                    message.request_id,
+                    message.attempt,
+                    self._engine,
+                    message.read_path,
+                    list(message.keys[: message.hit_blocks]),
+                    list(message.being_written),
+                    message.decode_node,
+                    message.decode_engine,
+                )
+            )
+        elif isinstance(message, SourceReady):
+            running = self._requests[message.request_id]
+            running.hit_blocks, running.slots = message.hit_blocks, tuple(message.slots)
+            running.done_tokens = message.hit_blocks * self._segment.layout.block_tokens
+            running.queued_s, running.read_s = message.queued_s, message.read_s
+            running.ready, running.ready_s = True, time.time()
+            self._requests.move_to_end(message.request_id)  # first ready, first computed
+        elif isinstance(message, SourceGone):
+            if self._requests.pop(message.request_id, None) is not None:
+                self._finished(message.request_id)
+            self._send(CloseSource(message.request_id, message.attempt))
+
+    def _run_batch(self) -> None:
+        ready = [r for r in self._requests.values() if r.ready]
+        if not ready:
+            return
+        chunks = [Chunk(r.request.request_id, r.done_tokens, r.request.prompt_tokens - r.done_tokens) for r in ready]
+        limits = self.limits
+        takes = pack_batch(
+            chunks,
+            self.predictor,
+            limits.quota_s,
+            limits.max_batch_tokens,
+            limits.max_rows,
+            limits.min_chunk_tokens,
+        )
+        batch = [(self._requests[t.request_id], t.bsz) for t in takes]
+        self._compute(batch)
+
+    def _compute(self, batch: Sequence[tuple[_Running, int]]) -> None:
+        started, wall = time.monotonic(), time.time()
+        tokens = self._segment.layout.block_tokens
+        plans = plan_rows(
+            [(r.request.read_path, r.hit_blocks * tokens, r.done_tokens, r.done_tokens + n) for r, n in batch]
+        )
+        assert batch_rows(plans) <= self.limits.max_rows
+        ends = [r.done_tokens + n == r.request.prompt_tokens for r, n in batch]
+        self._batch += 1
+        slots = [r.slots if r.request.read_path is ReadPath.PE else () for r, _ in batch]
+        kv = BatchKv(
+            self._segment, self._engine, self._batch, plans, slots, self.limits.layerwise, self._send, self.meter
+        )
+        self._batch_kv = kv
+        items = [
+            [r.request.request_id, r.done_tokens, r.done_tokens + n, last]
+            for (r, n), last in zip(batch, ends, strict=True)
+        ]
+        self._send(Batch(self._engine, self._batch, items))
+        complete = [i for i, last in enumerate(ends) if last]
+        logits = self._adapter.forward(
+            [r.request.token_ids[r.done_tokens : r.done_tokens + n].tolist() for r, n in batch],
+            [r.done_tokens for r, _ in batch],
+            kv,
+            complete,
+        )
+        first: dict[str, list[list[float]]] = {}
+        for row, index in enumerate(complete):
+            request = batch[index][0].request
+            picks = [
+                sample(logits[row], request.params, self._adapter.description.end_token_ids, s, request.prompt_tokens)
+                for s in range(request.params.num_samples)
+            ]
+            first[request.request_id] = [[token, logprob] for token, logprob in picks]
+        kv.finish()
+        self._batch_kv = None
+        for running, count in batch:
+            running.done_tokens += count
+            running.num_chunks += 1
+            running.started_s = running.started_s or wall
+        ended = [batch[i][0] for i in complete]
+        now = time.time()
+        facts = {r.request.request_id: _facts(r, now) for r in ended}
+        self._send(BatchDone(self._engine, self._batch, first, facts))
+        self._account(kv, batch, started)
+        for running in ended:
+            self._hand_over(running.request, first[running.request.request_id], now)
+
+    def _account(self, kv: BatchKv, batch: Sequence[tuple[_Running, int]], started: float) -> None:
+        overlapped, pairs = kv.times.overlapped_pairs()
+        self.overlapped_pairs += overlapped
+        self.layer_pairs += pairs
+        self.num_batches += 1
+        self.computed_tokens += sum(n for _, n in batch)
+        self.compute_s += time.monotonic() - started
+
+    def _hand_over(self, request: EngineRequest, first: list[list[float]], now_s: float) -> None:
+        """The first tokens go to the client from here: they need not wait for the decode side."""
+        del self._requests[request.request_id]
+        for index, (token, logprob) in enumerate(first):
+            event = StepEvent(request.request_id, request.attempt, index, 0, (int(token),), (logprob,), now_s)
+            self._emit(request.client_id, event)
+        self._finished(request.request_id)
+
+
+def _facts(running: _Running, now_s: float) -> dict[str, float]:
+    return {
+        "source_ready_s": running.ready_s,
+        "prefill_start_s": running.started_s,
+        "prefill_end_s": now_s,
+        "read_queued_s": running.queued_s,
+        "read_s": running.read_s,
+        "num_chunks": running.num_chunks,
+    }

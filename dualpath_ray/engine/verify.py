@@ -1,0 +1,74 @@
+"""Proof that tokens are the model's own: one plain transformers forward over each final context (float32).
+
+No block, no cache, no packing of ours takes part. End tokens are masked, as the replay masks them.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from dualpath_ray.engine.describe import ModelDescription
+from dualpath_ray.engine.model import load_model
+
+NEAR_TIE = 1e-3  # logits closer than this may swap: matrix products depend on the shape of a batch
+
+
+class PlainModel:
+    """The model as transformers runs it by itself."""
+
+    def __init__(self, description: ModelDescription, seed: int) -> None:
+        self._description = description
+        self._model = load_model(description.model, torch.float32, seed)
+
+    @torch.inference_mode()
+    def check(self, context: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
+        """(tokens compared, near ties, wrong tokens) of the generated spans [start, stop) of a final context.
+
+        A token is right when it is the argmax of the plain forward at its position, and a near tie when its logit is
+        within ``NEAR_TIE`` of the argmax's.
+        """
+        positions = torch.tensor([p for start, stop in spans for p in range(start, stop)])
+        if not len(positions):
+            return 0, 0, 0
+        ids = torch.tensor(context)[None]
+        logits = self._model(input_ids=ids, use_cache=False, logits_to_keep=positions - 1).logits[0]
+        if self._description.end_token_ids:
+            logits = logits.index_fill(1, torch.tensor(self._description.end_token_ids), float("-inf"))
+        best = logits.max(1).values
+        chosen = logits.gather(1, ids[0, positions][:, None])[:, 0]
+        argmax = logits.argmax(1) == ids[0, positions]
+        near = ~argmax & (best - chosen <= NEAR_TIE)
+        return len(positions), int(near.sum()), int((~argmax & ~near).sum())
+
+    @torch.inference_mode()
+    def generate(self, prompt: Sequence[int], num_tokens: int) -> list[int]:
+        """What transformers' own ``generate`` continues with: greedy, exactly ``num_tokens``, end tokens masked."""
+        ids = torch.tensor(prompt)[None]
+        out = self._model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=num_tokens,
+            min_new_tokens=num_tokens,
+            do_sample=False,
+            suppress_tokens=list(self._description.end_token_ids) or None,
+        )
+        new: list[int] = out[0, len(prompt) :].tolist()
+        return new
+
+
+def check_all(
+    plain: PlainModel,
+    contexts: dict[str, list[int]],
+    spans: dict[str, list[tuple[int, int]]],
+    known: dict[tuple[int, ...], tuple[int, int, int]],
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[int, int, int]:
+    """Sums of ``check`` over trajectories. ``known`` keeps answers: runs that agree share the work."""
+    total = [0, 0, 0]
+    for trajectory, context in contexts.items():
+        key = tuple(context)
+        if key not in known:
+            known[key] = plain.check(context, spans[trajectory])
+        total = [a + b for a, b in zip(total, known[key], strict=True)]
+        tick()
+    return total[0], total[1], total[2]

@@ -1,0 +1,26 @@
+"""What a rollout is asked for on the command line or by a job. None: the configuration or the workload decides."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutOptions:
+    """One field per flag of ``dualpath rollout``."""
+
+    trace: str = "code-reading"
+    num_trajectories: int | None = None
+    max_turns: int | None = None
+    token_scale: float = 1.0
+    max_gen: int | None = None
+    gen_tokens: int | None = None
+    total_tokens: int | None = None
+    seed: int | None = None
+    tool_delays: bool = False
+    read_path: str | None = None
+    layerwise: bool | None = None
+    quota: bool | None = None
+    compare: tuple[str, ...] = ()
+    address: str | None = None
+    out: str | None = None
+    keep_store: bool = False
+    verify_tokens: bool = True

@@ -1,0 +1,222 @@
+"""Runs a workload on one or several systems, checks their tokens, and writes what came of it."""
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dualpath_ray import __version__
+from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.units import align_up
+from dualpath_ray.cluster.client import Client
+from dualpath_ray.cluster.placement import RaySession
+from dualpath_ray.cluster.plan import SystemPlan, make_plan
+from dualpath_ray.cluster.rollout import Progress, Rollout
+from dualpath_ray.cluster.system import start_system
+from dualpath_ray.config.cluster import ClusterConfig
+from dualpath_ray.config.load import load_cluster
+from dualpath_ray.config.modes import mode_overrides
+from dualpath_ray.observability.run_record import Comparison, RunRecord, TokenCheck
+from dualpath_ray.ops.memory import MemoryMeter
+from dualpath_ray.ops.options import RolloutOptions
+from dualpath_ray.ops.workloads import make_workload
+from dualpath_ray.workload.load import statistics
+from dualpath_ray.workload.trajectory import Trajectory
+
+Echo = Callable[[str], None]
+DEFAULT_OUT = Path("runs/latest")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """One compared system, ready to start."""
+
+    mode: str
+    plan: SystemPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A workload and the systems it will run on: everything that can be known before a start."""
+
+    runs: list[PreparedRun]
+    trajectories: list[Trajectory]
+    config: ClusterConfig
+
+    @property
+    def max_cpus(self) -> float:
+        return max(r.plan.num_engines * r.plan.cpus_per_engine for r in self.runs)
+
+
+def prepare(config_path: Path, options: RolloutOptions, overrides: dict[str, Any] | None = None) -> Prepared:
+    """Check configuration, model and workload. Raises: ConfigError, before anything has started."""
+    given = {
+        **(overrides or {}),
+        "seed": options.seed,
+        "scheduler.read_path": options.read_path,
+        "scheduler.layerwise": options.layerwise,
+        "scheduler.quota": options.quota,
+    }
+    source = str(config_path)
+    config = load_cluster(config_path, given)
+    modes = options.compare or (config.scheduler.read_path,)
+    first = make_plan(config, source)
+    trajectories = make_workload(options, first.description, first.max_context_tokens, config.seed)
+    longest = align_up(max(t.max_context_tokens for t in trajectories), config.block_tokens)
+    longest = min(longest, first.max_context_tokens)
+    runs = []
+    for mode in modes:
+        named = {} if not options.compare else mode_overrides(mode)
+        chosen = load_cluster(config_path, {**given, **named})
+        runs.append(PreparedRun(mode, make_plan(chosen, source, longest)))
+    return Prepared(runs, trajectories, config)
+
+
+def run_rollout(config_path: Path, options: RolloutOptions, echo: Echo = print) -> int:
+    """The whole of ``dualpath rollout``. Returns the exit code: 0, or 3 when the token check failed."""
+    prepared = prepare(config_path, options)
+    return execute(prepared, options, echo)
+
+
+def execute(prepared: Prepared, options: RolloutOptions, echo: Echo) -> int:
+    """Run, check, write, and print the closing table."""
+    from dualpath_ray.observability.closing import print_closing
+    from dualpath_ray.observability.summary import summarize
+
+    out = Path(options.out) if options.out else DEFAULT_OUT
+    make_out(out)
+    records, decisions = run_all(prepared, options, echo)
+    comparison = Comparison(
+        command=shlex.join(["dualpath", *sys.argv[1:]]),
+        runs=records,
+        config=json.loads(prepared.config.model_dump_json()),
+        versions=versions(),
+        workload=dict(statistics(prepared.trajectories, prepared.config.block_tokens)),
+    )
+    if options.verify_tokens:
+        echo("checking the tokens of every run against plain transformers")
+        comparison.checks = check_tokens(prepared, records, echo)
+    summary = summarize(comparison)
+    write_all(out, comparison, summary, decisions)
+    echo("")
+    print_closing(summary)
+    echo(f"results: {out}    picture: {out / 'report.html'}")
+    wrong = options.verify_tokens and not all(c.identical for c in comparison.checks)
+    if wrong:
+        echo("the token check FAILED: see tokens_identical in summary.json")
+    return 3 if wrong else 0
+
+
+def make_out(out: Path) -> None:
+    """Raises: ConfigError when results cannot be written there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"--out: {out} cannot be written: {error.strerror}; name another directory") from error
+
+
+def write_all(out: Path, comparison: Comparison, summary: dict[str, Any], decisions: list[dict[str, Any]]) -> None:
+    """Everything that ``dualpath rollout`` leaves in its directory."""
+    from dualpath_ray.observability.report import render_report
+    from dualpath_ray.observability.store import write_results
+
+    write_results(out, comparison, summary, render_report(comparison, summary))
+    with (out / "decisions.jsonl").open("w") as file:
+        for record in decisions:
+            file.write(json.dumps(record) + "\n")
+
+
+def run_all(prepared: Prepared, options: RolloutOptions, echo: Echo) -> tuple[list[RunRecord], list[dict[str, Any]]]:
+    """Every run on an empty store with warmed engines, one after the other on one Ray."""
+    records: list[RunRecord] = []
+    decisions: list[dict[str, Any]] = []
+    with _ray(options.address, prepared.max_cpus):
+        for run in prepared.runs:
+            record, made = run_one(run, prepared.trajectories, options, echo)
+            records.append(record)
+            decisions += [{**d, "mode": run.mode} for d in made]
+    return records, decisions
+
+
+@contextmanager
+def _ray(address: str | None, cpus: float) -> Iterator[None]:
+    session = RaySession()
+    try:
+        session.open(address, cpus)
+        yield
+    finally:
+        session.close()
+
+
+def run_one(
+    run: PreparedRun, trajectories: list[Trajectory], options: RolloutOptions, echo: Echo
+) -> tuple[RunRecord, list[dict[str, Any]]]:
+    """One run: start, replay, stop. Nothing of it is left behind but its store, if that is to be kept."""
+    from dualpath_ray.observability.live import LiveDisplay
+
+    def said(line: str) -> None:
+        echo(f"  {run.mode}: {line}")
+
+    with start_system(run.plan, options.address, options.keep_store, said) as system, MemoryMeter() as memory:
+        client = Client(system)
+        try:
+            with LiveDisplay() as display:
+
+                def show(p: Progress) -> None:
+                    display.update(
+                        run.mode,
+                        p.trajectories_done,
+                        p.trajectories_total,
+                        p.turns_done,
+                        p.turns_total,
+                        p.generated_tokens,
+                        p.generated_tokens / p.elapsed_s if p.elapsed_s else 0.0,
+                        p.elapsed_s,
+                        p.nics,
+                    )
+
+                record = Rollout(system, client, trajectories, show).run(run.mode)
+            decisions = client.decisions()
+        finally:
+            client.close()
+    if options.address is None:
+        record.memory_peak_bytes = memory.peak_bytes or None
+    echo(f"  {run.mode}: job completion time {record.jct_s:.1f} s")
+    return record, decisions
+
+
+def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> list[TokenCheck]:
+    """Every generated token of every run against the plain model; one trajectory against ``generate`` itself."""
+    import torch
+
+    from dualpath_ray.engine.verify import PlainModel, check_all
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    plan = prepared.runs[0].plan
+    plain = PlainModel(plan.description, prepared.config.seed)
+    known: dict[tuple[int, ...], tuple[int, int, int]] = {}
+    checks = []
+    for record in records:
+        counts = check_all(plain, record.contexts, record.generated_spans, known)
+        checks.append(TokenCheck(*counts))
+        echo(f"  {record.mode}: {counts[0]} tokens, {counts[1]} near ties, {counts[2]} wrong")
+    return checks
+
+
+def versions() -> dict[str, str]:
+    """What ran: packages and platform."""
+    from importlib.metadata import version
+
+    names = ("ray", "torch", "transformers", "numpy", "pyarrow", "safetensors", "xxhash")
+    found = {name: version(name) for name in names}
+    cores = str(len(os.sched_getaffinity(0)))
+    return {"dualpath_ray": __version__, **found, "python": platform.python_version(), "cores": cores}

@@ -1,0 +1,117 @@
+"""The central scheduler: a thin shell around SchedulerCore that leaders fetch from (section 6)."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from dualpath_ray.base.types import Role
+from dualpath_ray.scheduler.core import SchedulerCore
+from dualpath_ray.scheduler.decision_log import to_record
+from dualpath_ray.scheduler.read_side import load_policy
+from dualpath_ray.scheduler.state import Decision, FetchLimits, GroupReport, Request
+
+
+class RequestScheduler:
+    """Every method may be called from many threads; none but ``fetch`` waits. No KV bytes pass through here."""
+
+    def __init__(
+        self,
+        limits: FetchLimits,
+        read_path: str,
+        groups: Sequence[tuple[str, Role]],
+        facts: object = None,
+        max_logged_decisions: int = 100_000,
+    ) -> None:
+        """Planning starts when each of ``groups`` has reported once, or the first would get everything.
+
+        Args:   read_path: name of the path policy; facts: of the system, for whoever connects to it by name.
+        Raises: ConfigError naming ``scheduler.read_path`` when there is no such policy.
+        """
+        self._core = SchedulerCore(limits, load_policy(read_path))
+        self._facts = facts
+        self._awaited = {group_id for group_id, _ in groups}
+        self._log: deque[Decision] = deque(maxlen=max_logged_decisions)
+        self._changed = threading.Condition()
+
+    def submit(self, requests: Iterable[Request]) -> None:
+        """Append to the waiting queue; a repeated call changes nothing."""
+        with self._changed:
+            self._core.submit(requests)
+            self._plan()
+
+    @ray.method(concurrency_group="fetch")
+    def fetch(self, report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
+        """Take in a group's report; return the decisions for it, as PE or as DE, after number ``report.seen``.
+
+        Waits at most ``wait_s`` for one. A decision is given again until a report's ``seen`` reaches it. Its inputs
+        stay here (see ``decisions``): they are large, and nobody executes them.
+        """
+        with self._changed:
+            self._awaited.discard(report.group_id)
+            self._core.report(report)
+            self._plan()
+            self._changed.wait_for(lambda: self._core.undelivered(report.group_id, report.seen), wait_s)
+            found = self._core.undelivered(report.group_id, report.seen)
+        return [(request, replace(decision, inputs={})) for request, decision in found]
+
+    def report(self, report: GroupReport) -> None:
+        """Take in a group's report between two fetches: what it frees may let something waiting go."""
+        with self._changed:
+            self._awaited.discard(report.group_id)
+            self._core.report(report)
+            self._plan()
+
+    def cancel(self, request_id: str) -> bool:
+        """Forget a request. Returns whether it was still waiting; else its engines must be told."""
+        with self._changed:
+            waited = self._core.cancel(request_id)
+            self._plan()
+        return waited
+
+    def remove_group(self, group_id: str) -> None:
+        """A group died: nothing goes there until it reports again."""
+        with self._changed:
+            self._awaited.discard(group_id)
+            self._core.remove_group(group_id)
+            self._plan()
+
+    def set_limits(self, limits: FetchLimits) -> None:
+        """New alpha and beta from now on."""
+        with self._changed:
+            self._core.set_limits(limits)
+            self._plan()
+
+    def decisions(self, since_seq: int) -> list[dict[str, Any]]:
+        """Records of the decisions after number ``since_seq`` that the log still holds, in order."""
+        with self._changed:
+            recent = [decision for decision in self._log if decision.seq > since_seq]
+        return [to_record(decision) for decision in recent]
+
+    def status(self) -> dict[str, object]:
+        """Queues, loads and counts, and the groups that planning still waits for."""
+        with self._changed:
+            return {**self._core.status(), "awaited_groups": sorted(self._awaited)}
+
+    def facts(self) -> object:
+        """What the system's starter left for those who connect later."""
+        return self._facts
+
+    def ping(self) -> str:
+        """It is alive."""
+        return "scheduler"
+
+    def _plan(self) -> None:
+        if self._awaited:
+            return
+        decisions = self._core.plan()
+        if decisions:
+            self._log.extend(decisions)
+            self._changed.notify_all()
+
+
+# Fetches wait in threads of their own, one a group: were they to fill the default group, no submit could end the wait.
+SchedulerActor = ray.remote(num_cpus=1, max_concurrency=32, concurrency_groups={"fetch": 256})(RequestScheduler)

@@ -1,0 +1,169 @@
+"""A storage server: the index of its shard of the block space, and every deletion in its store."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import ray
+
+from dualpath_ray.base.errors import StorageError
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, COMMITTED
+from dualpath_ray.storage.index import BlockIndex, WriteEntry, WritePlan
+from dualpath_ray.storage.load import open_store
+
+
+class StorageNode:
+    """Answers lookups and grants writes; the bytes go between the traffic managers and the store directly.
+
+    Every method is one batch and may be called from many threads. The index is rebuilt from the store at start, so a
+    crash loses nothing but writes under way, which their writers then abort or see deleted.
+    """
+
+    def __init__(self, name: str, store_spec: str, root: str, layout: KvLayout, capacity_bytes: int) -> None:
+        """Raises: ConfigError for an unknown store or a capacity below a block; StorageError when it is unreadable."""
+        self.name = name
+        self._layout = layout
+        self._store = open_store(store_spec, Path(root), layout)
+        self._index = BlockIndex(capacity_bytes // layout.sealed_bytes)
+        self._changed = threading.Condition()
+        self._deleting: Counter[bytes] = Counter()  # a file may be under deletion twice
+        self._totals = dict.fromkeys(
+            ("lookup_blocks", "hit_blocks", "committed_blocks", "refused_blocks", "corrupt_blocks", "delete_errors"), 0
+        )
+        excess = self._index.restore(self._store.scan())
+        self._store.check()
+        self._deleting.update(excess)
+        self._delete(excess)
+
+    def lookup(self, attempt_id: str, keys: Sequence[bytes]) -> bytes:
+        """A byte per key: ABSENT, COMMITTED or BEING_WRITTEN; the leading run of present ones is pinned."""
+        with self._changed:
+            present = self._index.lookup(keys, time.time())
+            run = present.index(False) if False in present else len(present)
+            self._index.pin(attempt_id, keys[:run])
+            self._totals["lookup_blocks"] += len(keys)
+            self._totals["hit_blocks"] += sum(present)
+            return bytes(
+                (BEING_WRITTEN if self._index.is_writing(key) else COMMITTED) if here else ABSENT
+                for key, here in zip(keys, present, strict=True)
+            )
+
+    def unpin(self, attempt_ids: Iterable[str]) -> None:
+        """The attempts read nothing any more."""
+        with self._changed:
+            for attempt_id in attempt_ids:
+                self._index.unpin(attempt_id)
+
+    def begin_write(self, entries: Sequence[WriteEntry], writer: str = "") -> WritePlan:
+        """Grant writes and make room for them; when this returns, the evicted files are gone.
+
+        Args: entries: (key, parent key, weights version, trajectory id), parents first; writer: for ``abort_writer``.
+        """
+        with self._changed:
+            # A file that is being deleted must be gone before it is written anew, or the deletion takes the new one.
+            self._changed.wait_for(lambda: not any(self._deleting[entry[0]] > 0 for entry in entries))
+            plan = self._index.begin_write(entries, time.time(), writer)
+            self._totals["refused_blocks"] += len(plan.refused)
+            self._deleting.update(plan.evict)
+        self._delete(plan.evict)
+        return plan
+
+    def commit(self, keys: Sequence[bytes]) -> None:
+        """The blocks are in the store, whole."""
+        with self._changed:
+            unknown = self._index.commit(keys)  # begun before a restart or a clear: no index, no quota, no file
+            self._totals["committed_blocks"] += len(keys) - len(unknown)
+            self._deleting.update(unknown)
+            self._changed.notify_all()
+        self._delete(unknown)
+
+    def abort(self, keys: Sequence[bytes]) -> None:
+        """The writes failed or were given up."""
+        self._forget(lambda: self._index.abort(keys))
+
+    def abort_writer(self, writer: str) -> None:
+        """A writer died: abort all that it had begun."""
+        self._forget(lambda: self._index.abort_writer(writer))
+
+    def invalidate(self, keys: Sequence[bytes]) -> None:
+        """The blocks were found corrupt or missing: forget and delete them."""
+        removed = self._forget(lambda: self._index.invalidate(keys))
+        with self._changed:
+            self._totals["corrupt_blocks"] += removed
+
+    @ray.method(concurrency_group="wait")
+    def await_written(self, keys: Sequence[bytes], timeout_s: float) -> list[bool]:
+        """Wait, at most ``timeout_s``, until none of the blocks is being written. Returns which are committed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not any(map(self._index.is_writing, keys)), timeout_s)
+            return [self._index.is_committed(key) for key in keys]
+
+    def end_trajectories(self, trajectory_ids: Iterable[str]) -> None:
+        """Their blocks may go early."""
+        with self._changed:
+            for trajectory_id in trajectory_ids:
+                self._index.end_trajectory(trajectory_id)
+
+    def set_weights_version(self, version: int) -> None:
+        """Blocks of earlier weights go first."""
+        with self._changed:
+            self._index.set_weights_version(version)
+
+    def clear(self) -> None:
+        """Delete every block."""
+        self._forget(self._index.clear)
+
+    def status(self) -> dict[str, object]:
+        """Counts of blocks and bytes, for people and metrics."""
+        with self._changed:
+            stats = self._index.stats()
+            totals = dict(self._totals)
+        block_bytes = self._layout.sealed_bytes
+        return {
+            "name": self.name,
+            "store": self._store.name,
+            "used_bytes": stats["num_blocks"] * block_bytes,
+            "capacity_bytes": stats["capacity_blocks"] * block_bytes,
+            **stats,
+            **totals,
+        }
+
+    def ray_node(self) -> str:
+        """Id of the Ray node that this storage node runs on."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
+
+    def ping(self) -> str:
+        """The node's name: it is alive and its index is ready."""
+        return self.name
+
+    def _forget(self, remove: Callable[[], tuple[bytes, ...]]) -> int:
+        """Take blocks out of the index and delete their files. Returns how many."""
+        with self._changed:
+            removed = remove()
+            self._deleting.update(removed)
+            self._changed.notify_all()  # a wait for a write that will not come is over
+        self._delete(removed)
+        return len(removed)
+
+    def _delete(self, keys: Sequence[bytes]) -> None:
+        """Delete files outside the lock; ``keys`` stand in ``_deleting`` until they are gone."""
+        num_errors = 0
+        for key in keys:
+            try:
+                self._store.delete(key)
+            except StorageError:
+                num_errors += 1  # the file stays until a restart scans it: disk is lost, nothing wrong is served
+        if keys:
+            with self._changed:
+                self._deleting.subtract(keys)
+                self._deleting = +self._deleting  # drops what is at zero
+                self._totals["delete_errors"] += num_errors
+                self._changed.notify_all()
+
+
+# Waits have threads of their own: were they to fill the default group, the commit they wait for could not get in.
+StorageNodeActor = ray.remote(num_cpus=0, max_concurrency=32, concurrency_groups={"wait": 64})(StorageNode)

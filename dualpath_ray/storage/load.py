@@ -1,0 +1,32 @@
+"""Opens the store that the configuration names."""
+
+import importlib
+from pathlib import Path
+
+from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.storage.local import LocalBlockStore
+from dualpath_ray.storage.memory import MemoryBlockStore
+from dualpath_ray.storage.port import BlockStore
+
+
+def open_store(spec: str, root: Path, layout: KvLayout) -> BlockStore:
+    """The store of ``spec``: ``local``, ``memory`` or ``module:attr``, a callable that takes (root, layout).
+
+    Raises: ConfigError naming the key ``storage.store`` when there is no such store.
+    """
+    if spec == "local":
+        return LocalBlockStore(root, layout)
+    if spec == "memory":
+        return MemoryBlockStore(layout)
+    module, _, attribute = spec.partition(":")
+    if not module or not attribute:
+        raise ConfigError(f"storage.store: {spec!r} is no store; write local, memory or module:attr")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"storage.store: {spec!r} cannot be imported ({error})") from error
+    if not callable(factory):
+        raise ConfigError(f"storage.store: {spec!r} is no callable that takes (root, layout)")
+    store: BlockStore = factory(root, layout)
+    return store

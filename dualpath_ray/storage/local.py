@@ -1,0 +1,192 @@
+"""One file per sealed block in a directory: a local SSD, or a file system that every node mounts.
+
+Direct I/O by default: the bytes go between the device and the pool slot without a stop in the page cache, which would
+cost a copy and a memory that the paper's clients do not have (section 7: no DRAM cache).
+"""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from dualpath_ray.base.errors import (
+    BlockNotFoundError,
+    CorruptBlockError,
+    LayoutError,
+    StorageError,
+    StoreFullError,
+)
+from dualpath_ray.base.units import PAGE_BYTES
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.kv.seal import SealedHeader, read_header
+from dualpath_ray.storage.port import check_slot
+
+_BLOCK_SUFFIX = ".kv"
+_PARTIAL_SUFFIX = ".tmp"
+
+
+class LocalBlockStore:
+    """A BlockStore of files ``root/<first 2 hex digits>/<key in hex>.kv``; a file's mtime is the block's last use."""
+
+    def __init__(self, root: Path, layout: KvLayout, *, direct: bool = True) -> None:
+        """Args: direct: bypass the page cache where the file system can; tmpfs and some others cannot."""
+        self.name = str(root)
+        self._root = root
+        self._layout = layout
+        self._direct = direct
+
+    def read(self, key: bytes, slot: np.ndarray) -> None:
+        """See BlockStore.read."""
+        self._check_slot(slot)
+        try:
+            fd = self._open(self._path(key), os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise BlockNotFoundError(key.hex()[:16], self.name) from error
+        except OSError as error:
+            raise StorageError(f"cannot open block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
+        try:
+            done = _read_full(fd, slot)
+            with suppress(OSError):  # a reader without write permission serves blocks all the same
+                os.utime(fd)
+        except OSError as error:
+            raise StorageError(f"cannot read block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
+        finally:
+            os.close(fd)
+        if done < len(slot):
+            raise StorageError(f"short read of block {key.hex()[:16]} in {self.name}: {done} of {len(slot)} bytes")
+
+    def write(self, key: bytes, slot: np.ndarray) -> None:
+        """See BlockStore.write.
+
+        There is no fsync: after a power loss a file may be whole in length and wrong in content, which every read's
+        checksum finds, and a cache may lose blocks.
+        """
+        self._check_slot(slot)
+        path = self._path(key)
+        partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}{_PARTIAL_SUFFIX}")
+        try:
+            fd = self._create(partial)
+            try:
+                _write_full(fd, slot)
+            finally:
+                os.close(fd)
+            os.rename(partial, path)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(partial)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFullError(
+                    f"no space left in {self.name} for a block of {len(slot)} bytes: free some, or lower the capacity "
+                    "that the store is configured with below what its disk holds"
+                ) from error
+            raise StorageError(f"cannot write block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
+
+    def delete(self, key: bytes) -> None:
+        """See BlockStore.delete."""
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot delete block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
+
+    def scan(self) -> Iterator[tuple[SealedHeader, float]]:
+        """See BlockStore.scan. Makes the directory when it is missing.
+
+        Intact blocks of another layout stay where they are: they are another model's, and their keys match no
+        request of this one.
+        """
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            folders = [entry.path for entry in os.scandir(self._root) if len(entry.name) == 2 and entry.is_dir()]
+            for folder in folders:
+                for path in map(Path, sorted(entry.path for entry in os.scandir(folder))):
+                    found = self._inspect(path)
+                    if found is not None:
+                        yield found
+        except OSError as error:
+            raise StorageError(f"cannot scan {self.name}: {error.strerror}") from error
+
+    def check(self) -> None:
+        """See BlockStore.check."""
+        try:
+            os.scandir(self._root).close()
+        except OSError as error:
+            raise StorageError(
+                f"this process cannot read the block store {self.name}: {error.strerror}; every node must see the same "
+                "directory under the same path"
+            ) from error
+
+    def close(self) -> None:
+        """Nothing stays open between calls."""
+
+    def _path(self, key: bytes) -> Path:
+        name = key.hex()
+        return self._root / name[:2] / f"{name}{_BLOCK_SUFFIX}"
+
+    def _check_slot(self, slot: np.ndarray) -> None:
+        check_slot(slot, self._layout)
+        if self._direct and slot.__array_interface__["data"][0] % PAGE_BYTES:
+            raise LayoutError("direct I/O needs a slot that starts on a page")
+
+    def _open(self, path: Path, flags: int) -> int:
+        if self._direct:
+            try:
+                return os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                with suppress(OSError):  # some file systems make the file before they refuse the flag
+                    if flags & os.O_CREAT:
+                        os.unlink(path)
+                self._direct = False  # this file system has no direct I/O: go through its cache from now on
+        return os.open(path, flags | os.O_CLOEXEC, 0o644)
+
+    def _create(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            return self._open(path, flags)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return self._open(path, flags)
+
+    def _inspect(self, path: Path) -> tuple[SealedHeader, float] | None:
+        """Header and last use of a block file; removes what is no whole block and returns None."""
+        if path.suffix == _PARTIAL_SUFFIX:
+            path.unlink(missing_ok=True)
+            return None
+        if path.suffix != _BLOCK_SUFFIX:
+            return None
+        try:
+            with open(path, "rb", buffering=0) as file:
+                status = os.fstat(file.fileno())
+                header = read_header(file.read(self._layout.header_bytes), path.stem[:16])
+            if header.key.hex() != path.stem:
+                raise CorruptBlockError(path.stem[:16], "it is another block")
+            if status.st_size != header.layout.sealed_bytes:
+                raise CorruptBlockError(path.stem[:16], "half written")
+        except FileNotFoundError:
+            return None
+        except CorruptBlockError:
+            path.unlink(missing_ok=True)
+            return None
+        return (header, status.st_mtime) if header.layout == self._layout else None
+
+
+def _read_full(fd: int, slot: np.ndarray) -> int:
+    """Bytes read into ``slot`` from the start of the file: fewer than its length when the file ends before."""
+    done = 0
+    while done < len(slot):
+        count = os.preadv(fd, [slot.data[done:]], done)
+        done += count
+        if count == 0 or done % PAGE_BYTES:  # direct I/O cannot go on from inside a page, and need not: the file ended
+            break
+    return done
+
+
+def _write_full(fd: int, slot: np.ndarray) -> None:
+    done = 0
+    while done < len(slot):
+        done += os.pwritev(fd, [slot.data[done:]], done)

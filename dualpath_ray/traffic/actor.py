@@ -1,0 +1,284 @@
+"""The traffic manager of a node: a thin shell that feeds the core and carries out what it says."""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from dualpath_ray.base.errors import DualPathError, StorageError, TransportError
+from dualpath_ray.base.types import Role
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.kv.seal import SealedHeader, seal, verify
+from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
+from dualpath_ray.storage.client import ShardedIndex
+from dualpath_ray.storage.sharded import open_shards
+from dualpath_ray.traffic.context import NodeContext
+from dualpath_ray.traffic.core import TrafficCore
+from dualpath_ray.traffic.effects import (
+    CopyPool,
+    Effect,
+    Event,
+    Fail,
+    FromEngine,
+    FromPeer,
+    IndexCall,
+    OpDone,
+    ReadBlock,
+    Send,
+    Tick,
+    WriteBlock,
+)
+from dualpath_ray.traffic.link import Link, link_path, listen, read_all
+from dualpath_ray.traffic.messages import Hello
+from dualpath_ray.traffic.nic import Nic
+from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
+from dualpath_ray.transport.load import open_transport
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """What a traffic manager is told of its node. Rates are bytes per second, None is not emulated."""
+
+    system: str
+    node: str
+    role: Role
+    num_engines: int
+    layout: KvLayout
+    num_slots: int
+    staging_bytes: int
+    staging_layers: int  # layers in flight between NIC and engine; all of them without layerwise
+    buffer_key: str  # the configuration key that sized the buffer, for errors
+    snic_in_bytes_per_s: float | None
+    snic_out_bytes_per_s: float | None
+    cnic_bytes_per_s: float | None
+    charged: bool  # False: oracle, no I/O is charged
+    store: str
+    store_root: str
+    verify: bool
+    transport: str
+    weights_version: int
+    max_write_back_blocks: int
+    io_threads: int
+    report_interval_s: float
+
+
+class TrafficManager:
+    """Owns the node's pool, leases and NICs; reads and writes storage; moves KV between pools."""
+
+    def __init__(self, spec: NodeSpec, storage_nodes: list[Any]) -> None:
+        """Raises: ConfigError when the buffer does not fit into /dev/shm."""
+        self._spec = spec
+        self._storage_nodes = storage_nodes
+        path = segment_path(spec.system, spec.node)
+        self._segment = Segment.create(path, spec.layout, spec.num_slots, spec.staging_bytes, spec.buffer_key)
+        self._store = open_shards(spec.store, Path(spec.store_root), spec.layout, len(storage_nodes))
+        self._transport = open_transport(spec.transport, spec.node, self._segment)
+        self._index = ShardedIndex(len(storage_nodes), self._call_index)
+        self._core = self._make_core()
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._io = ThreadPoolExecutor(spec.io_threads, "storage-io")
+        self._copy = ThreadPoolExecutor(max(2, spec.num_engines), "pool-copy")
+        self._engines: dict[int, Link] = {}
+        self._peers: dict[str, Link] = {}
+        self._failure: DualPathError | None = None
+        self._stopping = False
+        self._server = listen(link_path(spec.system, spec.node), self._on_link)
+        self._thread = threading.Thread(target=self._run, name="traffic-core", daemon=True)
+        self._thread.start()
+
+    def _make_core(self) -> TrafficCore:
+        spec, segment = self._spec, self._segment
+        context = NodeContext(
+            spec.node,
+            spec.layout,
+            BufferPool(segment),
+            segment.slots_offset,
+            Nic(f"{spec.node}/snic", spec.snic_in_bytes_per_s, spec.snic_out_bytes_per_s, spec.charged),
+            [
+                Nic(f"{spec.node}/cnic{g}", spec.cnic_bytes_per_s, spec.cnic_bytes_per_s, spec.charged)
+                for g in range(spec.num_engines)
+            ],
+            can_read=self._can_read(),
+        )
+        depth = min(spec.staging_layers, spec.layout.num_layers)
+        region = region_layout(spec.layout, spec.staging_bytes, spec.num_engines, depth)
+        rings = [
+            StagingRing(segment.staging_offset + g * depth * region, region, depth)
+            for g in range(spec.num_engines if spec.role is Role.PREFILL else 0)
+        ]
+        return TrafficCore(context, rings, spec.weights_version, spec.max_write_back_blocks, spec.report_interval_s)
+
+    def _can_read(self) -> bool:
+        try:
+            self._store.check()
+        except StorageError:
+            return False  # this node has no way to the store: the scheduler reads on the other side
+        return True
+
+    # wiring ----------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> bytes:
+        """What a peer needs to reach this node's pool."""
+        return self._transport.describe()
+
+    def connect(self, peers: dict[str, bytes]) -> None:
+        """Reach the pools of the nodes of the other role, and link up with those whose name comes after ours.
+
+        Raises: TransportError, LayoutError naming both nodes.
+        """
+        for node, description in peers.items():
+            self._transport.connect(node, description)
+            if node > self._spec.node:
+                link = Link.dial(link_path(self._spec.system, node), f"node:{self._spec.node}")
+                self._add_peer(node, link)
+        deadline = time.monotonic() + 30
+        while set(peers) - set(self._peers) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _on_link(self, name: str, link: Link) -> None:
+        kind, _, who = name.partition(":")
+        if kind == "engine":
+            self._engines[int(who)] = link
+            self._events.put(FromEngine(Hello(name)))
+            read_all(link, lambda m: self._events.put(FromEngine(m)), lambda: self._lost(f"engine {who}"), name)
+        else:
+            self._add_peer(who, link)
+
+    def _add_peer(self, node: str, link: Link) -> None:
+        self._peers[node] = link
+        read_all(
+            link, lambda m: self._events.put(FromPeer(node, m)), lambda: self._lost(f"node {node}"), f"peer:{node}"
+        )
+
+    def _lost(self, who: str) -> None:
+        if not self._stopping:
+            self._fail(TransportError(f"{self._spec.node} lost its link to {who}"))
+
+    def _fail(self, error: DualPathError) -> None:
+        self._failure = self._failure or error
+
+    # the core's loop -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        event: Event | None = Tick()
+        try:
+            while event is not None:
+                for effect in self._core.handle(event, time.monotonic()):
+                    self._execute(effect)
+                event = self._next_event()
+        except Exception as error:
+            self._fail(TransportError(f"traffic manager of {self._spec.node} failed: {error!r}"))
+            raise
+
+    def _next_event(self) -> Event | None:
+        deadline = self._core.next_deadline_s()
+        try:
+            if deadline is None:
+                return self._events.get()
+            return self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return Tick()
+
+    def _execute(self, effect: Effect) -> None:
+        if isinstance(effect, Send):
+            link = self._peers[effect.to] if isinstance(effect.to, str) else self._engines.get(effect.to)
+            if link is not None:  # node states come before the engines are here
+                link.send(effect.message)
+        elif isinstance(effect, ReadBlock):
+            self._work(self._io, effect.op, partial(self._read, effect))
+        elif isinstance(effect, WriteBlock):
+            self._work(self._io, effect.op, partial(self._write, effect))
+        elif isinstance(effect, CopyPool):
+            move = self._transport.write if effect.write else self._transport.read
+            self._work(self._copy, effect.op, partial(move, effect.peer, effect.batch))
+        elif isinstance(effect, IndexCall):
+            self._done_with(effect.op, self._index_call(effect))
+        elif isinstance(effect, Fail):
+            self._fail(effect.error)
+
+    def _work(self, pool: ThreadPoolExecutor, op: int, work: Callable[[], Any]) -> None:
+        self._done_with(op, pool.submit(work))
+
+    def _done_with(self, op: int, future: Future[Any]) -> None:
+        def done(finished: Future[Any]) -> None:
+            error = finished.exception()
+            if error is None:
+                self._events.put(OpDone(op, finished.result()))
+            else:
+                wrapped = error if isinstance(error, DualPathError) else StorageError(f"{self._spec.node}: {error!r}")
+                self._events.put(OpDone(op, None, wrapped))
+
+        future.add_done_callback(done)
+
+    def _read(self, effect: ReadBlock) -> None:
+        slot = self._segment.slots[effect.slot]
+        self._store.read(effect.key, slot)
+        if self._spec.verify:
+            verify(slot, effect.key, self._spec.layout)
+
+    def _write(self, effect: WriteBlock) -> None:
+        slot = self._segment.slots[effect.slot]
+        seal(slot, SealedHeader(self._spec.layout, self._core.write_back.weights_version, effect.key, effect.parent))
+        self._store.write(effect.key, slot)
+
+    def _index_call(self, effect: IndexCall) -> Future[Any]:
+        if effect.method in ("commit", "abort", "invalidate"):
+            return self._index.by_key(effect.method, effect.args[0])
+        call: Callable[..., Future[Any]] = getattr(self._index, effect.method)
+        return call(*effect.args)
+
+    def _call_index(self, shard: int, method: str, args: tuple[Any, ...]) -> Future[Any]:
+        future: Future[Any] = getattr(self._storage_nodes[shard], method).remote(*args).future()
+        return future
+
+    # for clients -----------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Counters of this node (``TrafficCore.status``), stamped with the wall clock."""
+        cpu_s = sum(os.times()[:2])
+        return {**self._core.status(time.monotonic()), "cpu_s": cpu_s, "time_s": time.time()}
+
+    def read_spans(self) -> list[tuple[float, float, int]]:
+        """(asked, done, bytes) of every block read, seconds of this host's monotonic clock."""
+        return list(self._core.reads.spans)
+
+    def leases(self) -> list[tuple[int, str, int]]:
+        """(slot, owner, attempt) of every live lease."""
+        return BufferPool(self._segment).leases()
+
+    def set_weights_version(self, version: int) -> None:
+        """Blocks written from now on carry this version."""
+        self._core.write_back.weights_version = version
+
+    def ping(self) -> str:
+        """Raises: TransportError, StoreFullError and others with the reason when this node cannot go on."""
+        if self._failure is not None:
+            raise self._failure
+        return self._spec.node
+
+    def ray_node(self) -> str:
+        """Id of the Ray node that this traffic manager runs on."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
+
+    def stop(self) -> None:
+        """End the threads and remove segment and socket."""
+        self._stopping = True
+        self._events.put(None)
+        self._server.close()
+        for link in (*self._engines.values(), *self._peers.values()):
+            link.close()
+        self._transport.close()
+        self._segment.unlink()
+        link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
+
+
+TrafficManagerActor = ray.remote(num_cpus=0, max_concurrency=8)(TrafficManager)

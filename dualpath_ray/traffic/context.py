@@ -1,0 +1,145 @@
+"""What the parts of a traffic manager share: pool, NICs, and how they ask for effects. Pure: time is passed in."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dualpath_ray.base.errors import DualPathError, TransportError
+from dualpath_ray.base.types import TrafficClass
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.kv.segment import BufferPool
+from dualpath_ray.traffic.effects import CopyPool, Effect, Fail, IndexCall, OpDone, ReadBlock, Send, WriteBlock
+from dualpath_ray.traffic.messages import Grant, Granted
+from dualpath_ray.traffic.nic import Direction, Nic
+from dualpath_ray.transport.port import CopyBatch
+
+Callback = Callable[[OpDone], None]
+
+
+def nothing() -> None:
+    """A callback for events that nobody waits for."""
+
+
+class NodeContext:
+    """State of one node, and the outbox of effects that its parts fill while an event is handled."""
+
+    def __init__(
+        self,
+        node: str,
+        layout: KvLayout,
+        pool: BufferPool,
+        slots_offset: int,
+        snic: Nic,
+        cnics: Sequence[Nic],
+        can_read: bool = True,
+    ) -> None:
+        self.node, self.layout, self.pool = node, layout, pool
+        self.slots_offset = slots_offset
+        self.snic, self.cnics = snic, list(cnics)
+        self.can_read = can_read
+        self.now_s = 0.0
+        self.outbox: list[Effect] = []
+        self._callbacks: dict[int, Callback] = {}
+        self._grants: dict[int, Callable[[], None]] = {}
+        self._next_op = 0
+
+    # effects ---------------------------------------------------------------------------------------------------------
+
+    def _op(self, done: Callback) -> int:
+        self._next_op += 1
+        self._callbacks[self._next_op] = done
+        return self._next_op
+
+    def send(self, to: str | int, message: Any) -> None:
+        self.outbox.append(Send(to, message))
+
+    def fail(self, error: DualPathError) -> None:
+        self.outbox.append(Fail(error))
+
+    def read_block(self, key: bytes, slot: int, done: Callback) -> None:
+        self.outbox.append(ReadBlock(self._op(done), key, slot))
+
+    def write_block(self, key: bytes, parent: bytes, slot: int, done: Callback) -> None:
+        self.outbox.append(WriteBlock(self._op(done), key, parent, slot))
+
+    def index(self, method: str, *args: Any, done: Callback) -> None:
+        self.outbox.append(IndexCall(self._op(done), method, args))
+
+    def op_done(self, event: OpDone) -> None:
+        self._callbacks.pop(event.op)(event)
+
+    # wires -----------------------------------------------------------------------------------------------------------
+
+    def wire(
+        self,
+        nic: Nic,
+        direction: Direction,
+        nbytes: int,
+        on_start: Callable[[], None] = nothing,
+        on_finish: Callable[[], None] = nothing,
+    ) -> None:
+        """Put bytes on one direction of a NIC; the callbacks run when they start and when they are through."""
+        nic[direction].submit((on_start, on_finish), nbytes, TrafficClass.KV_CACHE, self.now_s)
+
+    def transfer(
+        self, peer: str, peer_cnic: int, cnic: int, write: bool, batch: CopyBatch, done: Callable[[], None]
+    ) -> None:
+        """Copy between this pool and a peer's; over when the bytes are there and both CNICs have carried them."""
+        nbytes = batch.total_bytes
+        waiting = 3
+
+        def part_done() -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                done()
+
+        def copied(event: OpDone) -> None:
+            if event.error:
+                self.fail(TransportError(str(event.error)))
+            else:
+                part_done()
+
+        def start() -> None:
+            self.outbox.append(CopyPool(self._op(copied), peer, write, batch))
+
+        self._next_op += 1
+        self._grants[self._next_op] = part_done
+        there = Direction.IN if write else Direction.OUT
+        self.send(peer, Grant(self._next_op, peer_cnic, there, nbytes))
+        self.wire(self.cnics[cnic], Direction.OUT if write else Direction.IN, nbytes, start, part_done)
+
+    def on_grant(self, peer: str, message: Grant) -> None:
+        """A peer drives a transfer that uses one of our CNICs too."""
+        answer = Granted(message.op)
+        self.wire(
+            self.cnics[message.cnic],
+            Direction(message.direction),
+            message.nbytes,
+            on_finish=lambda: self.send(peer, answer),
+        )
+
+    def on_granted(self, message: Granted) -> None:
+        self._grants.pop(message.op)()
+
+    def poll_nics(self) -> bool:
+        """Run the callbacks that are due; True when there were any."""
+        due = False
+        for nic in (self.snic, *self.cnics):
+            for queue in nic.queues.values():
+                for event in queue.poll(self.now_s):
+                    due = True
+                    start, finish = event.transfer  # the mark that wire() passed
+                    (finish if event.finished else start)()
+        return due
+
+    def next_deadline_s(self) -> float | None:
+        times = [queue.next_event_s() for nic in (self.snic, *self.cnics) for queue in nic.queues.values()]
+        return min((t for t in times if t is not None), default=None)
+
+    # places ----------------------------------------------------------------------------------------------------------
+
+    def slot_offsets(self, slots: Sequence[int]) -> np.ndarray:
+        """Offset of each slot in this node's segment, int64 [num_slots]."""
+        return self.slots_offset + np.asarray(slots, np.int64) * self.layout.slot_bytes

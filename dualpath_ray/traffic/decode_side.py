@@ -1,0 +1,216 @@
+"""The decode half of both read paths: the DE buffer that receives a prompt's KV, and the way from there to HBM and storage."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dualpath_ray.base.types import ReadPath
+from dualpath_ray.traffic.context import NodeContext
+from dualpath_ray.traffic.hit_reads import HitReads, ResidentBlock, verified_prefix
+from dualpath_ray.traffic.messages import (
+    CloseSink,
+    Offer,
+    OpenSink,
+    PersistReady,
+    PersistSlot,
+    PersistWant,
+    PromptComplete,
+    PromptDone,
+    Registered,
+    Revoke,
+    Revoked,
+    Settled,
+    SinkClosed,
+    SinkLoaded,
+)
+from dualpath_ray.traffic.write_back import NewBlock, WriteBack
+
+
+@dataclass(slots=True)
+class _Sink:
+    """One request at this decode node: its DE buffer slots, the shared hit blocks first, then its own."""
+
+    opened: OpenSink
+    opened_s: float
+    shared: list[ResidentBlock] = field(default_factory=list)
+    own: list[int] = field(default_factory=list)
+    missing: int = 0  # slots of its own still to come, in the place of hit blocks that failed
+    read_s: tuple[float, float] = (0.0, 0.0)  # waiting for slots, reading
+    leased: bool = False
+    offered: bool = False
+    complete: bool = False
+    closing: bool = False
+
+    @property
+    def slots(self) -> list[int]:
+        return [b.slot for b in self.shared] + self.own
+
+
+class DecodeSide:
+    """All requests that this node decodes."""
+
+    def __init__(self, context: NodeContext, reads: HitReads, write_back: WriteBack) -> None:
+        self._context, self._reads, self._write_back = context, reads, write_back
+        self._sinks: dict[tuple[str, int], _Sink] = {}  # by request and attempt
+        self._waiting: deque[tuple[str, int]] = deque()  # for DE slots, in order
+        self._short: deque[tuple[str, int]] = deque()  # these have begun, so they go before those that wait
+        write_back.on_free = self.lease_waiting
+
+    @property
+    def num_requests(self) -> int:
+        """Requests whose prompt is not loaded yet."""
+        return len(self._sinks)
+
+    def on_open(self, message: OpenSink) -> None:
+        key = (message.request_id, message.attempt)
+        self._sinks[key] = _Sink(message, self._context.now_s)
+        self._waiting.append(key)
+        self.lease_waiting()
+
+    def _sink(self, request_id: str, attempt: int) -> _Sink | None:
+        return self._sinks.get((request_id, attempt))
+
+    def lease_waiting(self) -> None:
+        """Start the requests whose slots are free now, in order. Call after slots became free."""
+        while self._short:
+            sink = self._sinks.get(self._short[0])
+            if sink is not None and not self._fill(sink):
+                return
+            self._short.popleft()
+        while self._waiting:
+            sink = self._sinks.get(self._waiting[0])
+            if sink is not None and not self._lease(sink):
+                return
+            self._waiting.popleft()
+
+    def _lease(self, sink: _Sink) -> bool:
+        opened, pool = sink.opened, self._context.pool
+        num_blocks = self._context.layout.num_blocks(opened.prompt_tokens)
+        reads_here = opened.read_path == ReadPath.DE
+        keys = opened.hit_keys if reads_here else []
+        if self._reads.missing(keys) + num_blocks - len(keys) > pool.num_free:
+            return False
+        own = pool.lease(num_blocks - len(keys), opened.request_id, opened.attempt)
+        assert own is not None
+        sink.own, sink.leased = own, True
+        started = self._context.now_s
+        if not keys:
+            self._offer(sink, 0 if reads_here else -1, 0.0, 0.0)
+            return True
+
+        def read(blocks: list[ResidentBlock]) -> None:
+            good = verified_prefix(blocks)
+            sink.shared = blocks[:good]
+            sink.missing = len(blocks) - good  # what failed is computed again, into slots of the request's own
+            sink.read_s = (started - sink.opened_s, self._context.now_s - started)
+            self._reads.release(blocks[good:])
+            if sink.closing:
+                self._drop(sink)
+            elif not sink.missing:
+                self._offer(sink, good, *sink.read_s)
+            else:  # others may hold the failed blocks until they hear of it: then there is no slot yet
+                self._short.append((opened.request_id, opened.attempt))
+                self.lease_waiting()
+
+        taken = self._reads.acquire(keys, opened.being_written, opened.request_id, opened.attempt, read)
+        assert taken
+        return True
+
+    def _fill(self, sink: _Sink) -> bool:
+        """Replace the slots of failed blocks. All at once: of those that lost the same blocks one can always go on."""
+        opened = sink.opened
+        slots = self._context.pool.lease(sink.missing, opened.request_id, opened.attempt)
+        if slots is None:
+            return False
+        sink.own, sink.missing = slots + sink.own, 0
+        self._offer(sink, len(sink.shared), *sink.read_s)
+        return True
+
+    def _offer(self, sink: _Sink, hit_blocks: int, queued_s: float, read_s: float) -> None:
+        sink.offered = True
+        opened = sink.opened
+        places = self._context.slot_offsets(sink.slots).tolist()
+        offer = Offer(opened.request_id, opened.attempt, places, hit_blocks, queued_s, read_s)
+        self._context.send(opened.prefill_node, offer)
+
+    def on_prompt_done(self, message: PromptDone) -> None:
+        sink = self._sink(message.request_id, message.attempt)
+        if sink is None:
+            return
+        sink.complete = True
+        if sink.closing:
+            self._context.send(sink.opened.prefill_node, Settled(message.request_id, message.attempt))
+            self._drop(sink)
+            return
+        complete = PromptComplete(
+            message.request_id, message.attempt, sink.slots, message.hit_blocks, message.first, message.stages
+        )
+        self._context.send(sink.opened.engine, complete)
+
+    def on_loaded(self, message: SinkLoaded) -> None:
+        """The KV is in HBM: new full blocks go to write-back with their slots, all other slots become free."""
+        sink = self._sink(message.request_id, message.attempt)
+        if sink is None:
+            return
+        del self._sinks[message.request_id, message.attempt]
+        slots = sink.slots
+        blocks = [NewBlock(key, parent, slots[block]) for block, key, parent in message.persist]
+        kept = {b.slot for b in blocks}
+        self._reads.release(sink.shared)
+        self._context.pool.release([s for s in sink.own if s not in kept])
+        if blocks:
+            self._persist(sink.opened.engine, message.request_id, message.attempt, message.trajectory_id, blocks)
+        self.slots_freed()
+
+    def _persist(
+        self,
+        engine: int,
+        request_id: str,
+        attempt: int,
+        trajectory_id: str,
+        blocks: Sequence[NewBlock],
+        counted: bool = False,
+    ) -> None:
+        registered = Registered(request_id, attempt, len(blocks))
+        self._write_back.write(blocks, trajectory_id, lambda: self._context.send(engine, registered), counted)
+
+    def on_persist_want(self, message: PersistWant) -> None:
+        def granted(slot: int) -> None:
+            answer = PersistSlot(message.request_id, message.attempt, message.block, slot)
+            self._context.send(message.engine, answer)
+
+        self._write_back.want_slot(message.request_id, message.attempt, granted)
+
+    def on_persist_ready(self, message: PersistReady) -> None:
+        block = NewBlock(message.key, message.parent, message.slot)
+        self._persist(message.engine, message.request_id, message.attempt, message.trajectory_id, [block], counted=True)
+
+    def on_close(self, message: CloseSink) -> None:
+        """Cancelled: slots are released once nothing writes to them: the reads here, the peer's transfers."""
+        sink = self._sink(message.request_id, message.attempt)
+        if sink is None or sink.closing or sink.complete:  # complete: the engine reads the slots, then says SinkLoaded
+            return
+        sink.closing = True
+        if sink.missing or not sink.leased:
+            self._drop(sink)
+        elif sink.offered:
+            self._context.send(sink.opened.prefill_node, Revoke(message.request_id, message.attempt))
+
+    def on_revoked(self, message: Revoked) -> None:
+        sink = self._sink(message.request_id, message.attempt)
+        if sink is not None:
+            self._drop(sink)
+
+    def _drop(self, sink: _Sink) -> None:
+        opened = sink.opened
+        if not sink.offered:  # the prefill side may have opened its half already: it must hear of the end too
+            self._context.send(opened.prefill_node, Revoke(opened.request_id, opened.attempt))
+        del self._sinks[opened.request_id, opened.attempt]
+        self._reads.release(sink.shared)
+        self._context.pool.release(sink.own)
+        self._context.send(opened.engine, SinkClosed(opened.request_id, opened.attempt))
+        self.slots_freed()
+
+    def slots_freed(self) -> None:
+        self._write_back.grant_slots()
+        self.lease_waiting()

@@ -1,0 +1,162 @@
+"""Reading hit blocks from storage into pool slots over the SNIC: steps 1 and 2 of both read paths.
+
+A block that several requests of the node want is read once and shared while any of them holds it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from dualpath_ray.kv.segment import READY
+from dualpath_ray.traffic.context import NodeContext
+from dualpath_ray.traffic.effects import OpDone
+from dualpath_ray.traffic.nic import Direction
+
+
+@dataclass(slots=True)
+class ResidentBlock:
+    """A stored block in a slot of this pool, being read or verified, with the number of requests that hold it."""
+
+    key: bytes
+    slot: int
+    holders: int = 1
+    settled: bool = False
+    failed: bool = False
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+
+
+class HitReads:
+    """The read queue of a node."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._resident: dict[bytes, ResidentBlock] = {}
+        self.queued_blocks = 0
+        self.read_bytes = 0
+        self.load_failures = 0
+        self.shared_blocks = 0
+        self.spans: deque[tuple[float, float, int]] = deque(maxlen=100_000)  # (asked, done, bytes) of each block read
+
+    @property
+    def read_queue_tokens(self) -> int:
+        """``read_q`` of section 6: tokens asked for and not here yet."""
+        return self.queued_blocks * self._context.layout.block_tokens
+
+    def missing(self, keys: Sequence[bytes]) -> int:
+        """Slots that ``acquire`` would lease."""
+        return sum(key not in self._resident for key in keys)
+
+    def acquire(
+        self,
+        keys: Sequence[bytes],
+        being_written: Sequence[bool],
+        owner: str,
+        attempt: int,
+        done: Callable[[list[ResidentBlock]], None],
+    ) -> bool:
+        """Hold the blocks for a request; ``done`` gets them all once every one is verified or has failed.
+
+        Returns: False, and nothing is held, when the pool has not enough free slots now.
+        """
+        slots = self._context.pool.lease(self.missing(keys), owner, attempt)
+        if slots is None:
+            return False
+        blocks: list[ResidentBlock] = []
+        unsettled = 0
+
+        def settled() -> None:
+            nonlocal unsettled
+            unsettled -= 1
+            if not unsettled:
+                done(blocks)
+
+        fresh: list[ResidentBlock] = []
+        late: list[ResidentBlock] = []
+        for key, written_later in zip(keys, being_written, strict=True):
+            block = self._resident.get(key)
+            if block is None:
+                block = self._resident[key] = ResidentBlock(key, slots.pop())
+                (late if written_later else fresh).append(block)
+            else:
+                block.holders += 1
+                self.shared_blocks += 1
+            blocks.append(block)
+            if not block.settled:
+                unsettled += 1
+                block.waiting.append(settled)
+        self.queued_blocks += len(fresh) + len(late)
+        for block in fresh:
+            self._read(block, self._context.now_s)
+        if late:
+            self._read_when_written(late)
+        if not unsettled:
+            done(blocks)
+        return True
+
+    def _read_when_written(self, blocks: list[ResidentBlock]) -> None:
+        def written(event: OpDone) -> None:
+            committed = event.result if event.error is None else [False] * len(blocks)
+            for block, ok in zip(blocks, committed, strict=True):
+                if ok:
+                    self._read(block, self._context.now_s)
+                else:  # its writer gave up: it never was in the store, so there is nothing to take out of the index
+                    self._settle(block, failed=True)
+
+        self._context.index("await_written", [b.key for b in blocks], done=written)
+
+    def _read(self, block: ResidentBlock, asked_s: float) -> None:
+        context = self._context
+        nbytes = context.layout.sealed_bytes
+        waiting = 2
+        error: Exception | None = None
+
+        def part_done() -> None:
+            nonlocal waiting
+            waiting -= 1
+            if waiting:
+                return
+            self.spans.append((asked_s, context.now_s, nbytes))
+            self.read_bytes += nbytes
+            if error is not None:
+                context.index("invalidate", [block.key], done=lambda event: None)
+            self._settle(block, failed=error is not None)
+
+        def read_done(event: OpDone) -> None:
+            nonlocal error
+            error = event.error
+            part_done()
+
+        context.wire(
+            context.snic,
+            Direction.IN,
+            nbytes,
+            on_start=lambda: context.read_block(block.key, block.slot, read_done),
+            on_finish=part_done,
+        )
+
+    def _settle(self, block: ResidentBlock, failed: bool) -> None:
+        block.settled, block.failed = True, failed
+        self.queued_blocks -= 1
+        if failed:
+            self.load_failures += 1
+            if self._resident.get(block.key) is block:
+                del self._resident[block.key]  # the next request asks the store again
+        else:
+            self._context.pool.mark([block.slot], READY)
+        waiting, block.waiting = block.waiting, []
+        for callback in waiting:
+            callback()
+
+    def release(self, blocks: Sequence[ResidentBlock]) -> None:
+        """A request lets its blocks go; a slot is free when nobody holds it."""
+        for block in blocks:
+            block.holders -= 1
+            if not block.holders:
+                if self._resident.get(block.key) is block:
+                    del self._resident[block.key]
+                self._context.pool.release([block.slot])
+
+
+def verified_prefix(blocks: Sequence[ResidentBlock]) -> int:
+    """Blocks before the first that failed: what may be computed on."""
+    return next((i for i, block in enumerate(blocks) if block.failed), len(blocks))

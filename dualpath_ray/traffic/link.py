@@ -1,0 +1,129 @@
+"""Links between engines and traffic managers: framed messages over Unix sockets.
+
+Blocking and ordered; the end of the stream is the proof that the process behind it is gone.
+"""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dualpath_ray.base.errors import TransportError
+from dualpath_ray.kv.segment import PREFIX, SHM_DIR
+from dualpath_ray.traffic.messages import Hello, decode, encode
+
+_LENGTH = struct.Struct("<I")
+
+
+def link_path(system: str, node: str) -> Path:
+    """Where a node's traffic manager listens."""
+    return SHM_DIR / f"{PREFIX}.{system}.{node}.sock"
+
+
+class Link:
+    """One end of a link. ``send`` may be called from any thread, ``receive`` from one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._lock = threading.Lock()
+
+    @classmethod
+    def dial(cls, path: Path, name: str, timeout_s: float = 30.0) -> "Link":
+        """Connect to a traffic manager and say who we are.
+
+        Raises: TransportError when nobody listens there in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.connect(str(path))
+                break
+            except OSError as error:
+                sock.close()
+                if time.monotonic() > deadline:
+                    raise TransportError(
+                        f"{name} cannot reach the traffic manager at {path}: {error.strerror}"
+                    ) from error
+                time.sleep(0.05)
+        link = cls(sock)
+        link.send(Hello(name))
+        return link
+
+    def send(self, message: Any) -> None:
+        """Raises: TransportError when the other end is gone."""
+        data = encode(message)
+        try:
+            with self._lock:
+                self._socket.sendall(_LENGTH.pack(len(data)) + data)
+        except OSError as error:
+            raise TransportError(f"link broken while sending {type(message).__name__}: {error.strerror}") from error
+
+    def receive(self) -> Any | None:
+        """The next message; None when the other end is gone."""
+        header = self._exactly(_LENGTH.size)
+        body = self._exactly(_LENGTH.unpack(header)[0]) if header else None
+        return decode(body) if body is not None else None
+
+    def _exactly(self, nbytes: int) -> bytes | None:
+        data = bytearray()
+        while len(data) < nbytes:
+            try:
+                part = self._socket.recv(nbytes - len(data))
+            except OSError:
+                return None
+            if not part:
+                return None
+            data += part
+        return bytes(data)
+
+    def close(self) -> None:
+        """Wakes up whoever receives on it."""
+        with contextlib.suppress(OSError):  # the other end was first
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def read_all(link: Link, on_message: Callable[[Any], None], on_end: Callable[[], None], name: str) -> threading.Thread:
+    """Start the thread that hands every message on, and tells when the other end is gone."""
+
+    def run() -> None:
+        while (message := link.receive()) is not None:
+            on_message(message)
+        on_end()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def listen(path: Path, on_link: Callable[[str, Link], None]) -> socket.socket:
+    """Accept links at ``path``; ``on_link`` gets the name from the Hello and the link, on the link's own thread."""
+    path.unlink(missing_ok=True)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(str(path))
+    path.chmod(0o600)
+    server.listen(64)
+
+    def greet(sock: socket.socket) -> None:
+        link = Link(sock)
+        hello = link.receive()
+        if isinstance(hello, Hello):
+            on_link(hello.name, link)
+        else:
+            link.close()
+
+    def run() -> None:
+        while True:
+            try:
+                sock, _ = server.accept()
+            except OSError:
+                return  # closed: the traffic manager stops
+            threading.Thread(target=greet, args=(sock,), daemon=True).start()
+
+    threading.Thread(target=run, name="link-accept", daemon=True).start()
+    return server

@@ -1,0 +1,122 @@
+"""An emulated NIC: full duplex, each direction a queue over a rate limit, with exact byte counters. Pure.
+
+A direction serves its queue in order on an absolute schedule: a transfer starts when it has arrived and the one before
+it is through, and ends ``nbytes / rate`` later. Arrivals are stamped, so a late caller shifts when it *learns* of an end,
+never the schedule: the long-run rate is exact and there is no burst. A direction without a rate serves at once.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from dualpath_ray.base.types import TrafficClass
+
+
+class Direction(StrEnum):
+    """Seen from the node: IN is a storage read or a receive, OUT a storage write or a send."""
+
+    IN = "in"
+    OUT = "out"
+
+
+@dataclass(frozen=True, slots=True)
+class NicEvent:
+    """A transfer started or ended on the wire."""
+
+    transfer: Any  # the caller's own mark
+    finished: bool
+    at_s: float
+
+
+@dataclass(slots=True)
+class _Transfer:
+    mark: object
+    nbytes: int
+    start_s: float
+    finish_s: float
+    started: bool = False
+
+
+@dataclass(slots=True)
+class NicCounters:
+    """What a direction has done so far; display and reports read it."""
+
+    done_bytes: int = 0
+    busy_s: float = 0.0
+    transfers: int = 0
+    bytes_by_class: dict[str, int] = field(default_factory=dict)
+
+
+class NicQueue:
+    """One direction of a NIC. Times are seconds of any one clock, passed in and never decreasing."""
+
+    def __init__(self, name: str, rate_bytes_per_s: float | None, charged: bool = True) -> None:
+        self.name = name
+        self.rate_bytes_per_s = rate_bytes_per_s if charged else None
+        self.charged = charged
+        self.counters = NicCounters()
+        self._queue: deque[_Transfer] = deque()
+        self._free_at_s = float("-inf")
+        self.queued_bytes = 0
+
+    def submit(self, mark: object, nbytes: int, traffic_class: TrafficClass, now_s: float) -> None:
+        """Queue a transfer; ``poll`` tells of its start and its end."""
+        start = max(now_s, self._free_at_s)
+        took = nbytes / self.rate_bytes_per_s if self.rate_bytes_per_s else 0.0
+        self._free_at_s = start + took
+        self._queue.append(_Transfer(mark, nbytes, start, self._free_at_s))
+        self.queued_bytes += nbytes
+        if self.charged:
+            by_class = self.counters.bytes_by_class
+            by_class[traffic_class] = by_class.get(traffic_class, 0) + nbytes
+
+    def poll(self, now_s: float) -> list[NicEvent]:
+        """Starts and ends up to now, in order."""
+        events: list[NicEvent] = []
+        while self._queue:
+            head = self._queue[0]
+            if not head.started and head.start_s <= now_s:
+                head.started = True
+                events.append(NicEvent(head.mark, False, head.start_s))
+            if head.finish_s > now_s or not head.started:
+                break
+            self._queue.popleft()
+            self.queued_bytes -= head.nbytes
+            if self.charged:
+                self.counters.done_bytes += head.nbytes
+                self.counters.transfers += 1
+                self.counters.busy_s += head.finish_s - head.start_s
+            events.append(NicEvent(head.mark, True, head.finish_s))
+        return events
+
+    def next_event_s(self) -> float | None:
+        """When ``poll`` has something to say next; None when idle."""
+        if not self._queue:
+            return None
+        head = self._queue[0]
+        return head.finish_s if head.started else head.start_s
+
+    def busy_until(self, now_s: float) -> tuple[float, float]:
+        """(busy seconds, bytes) up to now, the transfer on the wire counted in part."""
+        busy, done = self.counters.busy_s, float(self.counters.done_bytes)
+        if self._queue and self._queue[0].started and self.rate_bytes_per_s:
+            part = min(now_s, self._queue[0].finish_s) - self._queue[0].start_s
+            busy, done = busy + part, done + part * self.rate_bytes_per_s
+        return busy, done
+
+
+class Nic:
+    """A full-duplex NIC with a name such as ``p0/snic`` or ``d0/cnic0``."""
+
+    def __init__(
+        self, name: str, in_bytes_per_s: float | None, out_bytes_per_s: float | None, charged: bool = True
+    ) -> None:
+        self.name = name
+        self.queues = {
+            Direction.IN: NicQueue(f"{name}/in", in_bytes_per_s, charged),
+            Direction.OUT: NicQueue(f"{name}/out", out_bytes_per_s, charged),
+        }
+
+    def __getitem__(self, direction: Direction) -> NicQueue:
+        return self.queues[direction]

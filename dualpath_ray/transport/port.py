@@ -1,0 +1,62 @@
+"""The Transport port: one-sided copies between this node's segment and a peer's."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class CopyBatch:
+    """Ranges to copy between two segments, as offsets from the start of each: one object per batch and layer.
+
+    ``local``, ``remote``, ``nbytes``: int64 [num_ranges].
+    """
+
+    local: np.ndarray
+    remote: np.ndarray
+    nbytes: np.ndarray
+
+    @property
+    def total_bytes(self) -> int:
+        return int(self.nbytes.sum())
+
+    def merged(self) -> "CopyBatch":
+        """The same copy with neighbours joined: fewer and larger ranges."""
+        if len(self.nbytes) < 2:
+            return self
+        joins = (self.local[1:] == self.local[:-1] + self.nbytes[:-1]) & (
+            self.remote[1:] == self.remote[:-1] + self.nbytes[:-1]
+        )
+        starts = np.flatnonzero(np.concatenate(([True], ~joins)))
+        return CopyBatch(self.local[starts], self.remote[starts], np.add.reduceat(self.nbytes, starts))
+
+
+class Transport(Protocol):
+    """Moves bytes between pools. Calls block and run in worker threads; a call that returns has moved every byte.
+
+    Every method raises TransportError naming the peer when the peer or the link failed.
+    """
+
+    name: str
+
+    def describe(self) -> bytes:
+        """What a peer needs to reach this node's pool; carried to it by the control plane."""
+        ...
+
+    def connect(self, peer: str, description: bytes) -> None:
+        """Make a peer's pool reachable.
+
+        Raises: LayoutError when the two pools hold blocks of different layouts.
+        """
+        ...
+
+    def read(self, peer: str, batch: CopyBatch) -> None:
+        """Peer's pool to this node's pool."""
+        ...
+
+    def write(self, peer: str, batch: CopyBatch) -> None:
+        """This node's pool to the peer's pool."""
+        ...
+
+    def close(self) -> None: ...

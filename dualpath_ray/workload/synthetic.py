@@ -1,0 +1,71 @@
+"""Generated trajectories with the statistics of the paper's Table 2 (section 7).
+
+Table 2 gives means: turns, append and gen per turn, total, mean context. Turns times (append + gen) is 1.6 to 1.7 times
+the total, so append and gen cannot be means over all turns (token-weighted: those would give exactly the total). They
+are means over trajectories of each trajectory's own mean: short trajectories with large appends count as much as long
+ones with small appends. With the total nearly the same for all, as it is when a length limit ends them, that says
+E[1/turns] = (append + gen) / total, while E[turns] is given. For a log-normal number of turns the product of the two is
+exp(sigma^2), which fixes the spread: sigma is 0.68 to 0.73. The token-weighted append and gen of what is generated are
+therefore lower than the table's by that factor (64K: 287 and 118 in place of 429 and 176 over 157 turns).
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from dualpath_ray.workload.lengths import split_total, stratified
+from dualpath_ray.workload.token_ids import random_ids, stable_seed
+from dualpath_ray.workload.trajectory import Trajectory, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class TraceShape:
+    """One row of Table 2, in tokens; ``turns`` is a mean too."""
+
+    turns: int
+    append: int
+    gen: int
+    total: int
+    mean_context: int
+
+
+TABLE_2 = {
+    "table2-32k": TraceShape(turns=60, append=608, gen=148, total=28639, mean_context=17183),
+    "table2-48k": TraceShape(turns=106, append=474, gen=172, total=42607, mean_context=25120),
+    "table2-64k": TraceShape(turns=157, append=429, gen=176, total=55958, mean_context=32721),
+}
+MIN_TURNS = 4
+TOTAL_SPREAD = 0.12  # totals are uniform within this share of the mean; the upper end stays below the row's MaxLen
+
+
+def generate(shape: TraceShape, *, num_trajectories: int, seed: int, vocab_size: int) -> list[Trajectory]:
+    """Trajectories of unequal length whose means are those of ``shape``; the same for the same arguments."""
+    rng = np.random.default_rng(stable_seed("table2", seed, shape.turns, num_trajectories))
+    turn_quantiles, total_quantiles = stratified(num_trajectories, rng), stratified(num_trajectories, rng)
+    variance = math.log(shape.turns * (shape.append + shape.gen) / shape.total)
+    log_turns = NormalDist(math.log(shape.turns) - variance / 2, math.sqrt(variance))
+    trajectories = []
+    for index in range(num_trajectories):
+        num_turns = max(MIN_TURNS, round(math.exp(log_turns.inv_cdf(turn_quantiles[index]))))
+        total = round(shape.total * (1 + TOTAL_SPREAD * (2 * total_quantiles[index] - 1)))
+        turns = []
+        for turn, (append, gen) in enumerate(_turn_lengths(shape, num_turns, total, rng)):
+            turns.append(Turn(random_ids(stable_seed(seed, index, turn), append, vocab_size), gen))
+        trajectories.append(Trajectory(f"table2-{seed}-{index}", tuple(turns)))
+    return trajectories
+
+
+def _turn_lengths(shape: TraceShape, num_turns: int, total: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """(append, gen) of each turn; append and gen add up to ``total``."""
+    gen_total = max(num_turns, round(total * shape.gen / (shape.append + shape.gen)))
+    append_total = total - gen_total
+    # A first prompt of share f, then growth at a constant rate, has a mean context before each turn of
+    # (n-1)/n (f + (1-f) h) of the total, where h = (n-2) / (2(n-1)). Solve for f; it is about 0.2 for many turns.
+    grown = (num_turns - 2) / (2 * (num_turns - 1))
+    first_share = (shape.mean_context / shape.total * num_turns / (num_turns - 1) - grown) / (1 - grown)
+    first = round(first_share * total)
+    first = max(1, min(first, append_total - (num_turns - 1)))
+    appends = [first, *split_total(append_total - first, num_turns - 1, rng)]
+    return list(zip(appends, split_total(gen_total, num_turns, rng), strict=True))

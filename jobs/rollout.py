@@ -1,0 +1,14 @@
+"""The main job as a Ray job: ``ray job submit --working-dir . -- python jobs/rollout.py CONFIG --compare prefill_only,scheduled``.
+
+Takes the flags of ``dualpath rollout`` and runs on the cluster it was submitted to.
+"""
+
+import sys
+
+from dualpath_ray.cli.main import main
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    where = [] if "--address" in given else ["--address", "auto"]
+    sys.argv = ["dualpath", "rollout", *given, *where]
+    main()

@@ -1,0 +1,178 @@
+"""A Ray cluster of three nodes on this machine: logical nodes placed by labels, and the main job as a Ray job."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+CONFIG = "prefill_nodes: 1\ndecode_nodes: 1\nmodel: toy-llama\nblock_tokens: 16\nengine:\n  cpus: 1\n"
+FLAGS = ["--num-trajectories", "3", "--max-turns", "4", "--total-tokens", "300", "--compare", "prefill_only,scheduled"]
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+
+
+class Cluster:
+    """A head and two workers, each a blocking ``ray start``; ending these processes ends the cluster."""
+
+    def __init__(self, temp: Path) -> None:
+        self.port, self.dashboard, self.client = free_ports(3)
+        self.env = {
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(16),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_enable_metrics_collection": "0",
+            "RAY_raylet_start_wait_time_s": "120",
+        }
+        self._logs = temp
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, workers: Sequence[str], head_cpus: int) -> None:
+        """A head, and a node with one CPU for each label in ``workers``."""
+        self._start(
+            [
+                "--head",
+                f"--port={self.port}",
+                f"--dashboard-port={self.dashboard}",
+                f"--ray-client-server-port={self.client}",
+            ],
+            "storage",
+            f"--num-cpus={head_cpus}",
+            f"--temp-dir={self._logs / 'ray'}",
+        )
+        for number, role in enumerate(workers, 1):
+            self.wait_up(number)  # nodes of one machine share the session's folder: two that join at once can hang
+            self._start([f"--address=127.0.0.1:{self.port}"], role, "--num-cpus=1")
+        self.wait_up(1 + len(workers))
+
+    def _start(self, args: list[str], role: str, *more: str) -> None:
+        log = (self._logs / f"{role}.log").open("wb")
+        command = [str(BIN / "ray"), "start", "--block", *args, f"--labels=dualpath-role={role}", *more]
+        command += ["--node-ip-address=127.0.0.1", "--dashboard-agent-listen-port=0", "--object-store-memory=100000000"]
+        self._processes.append(subprocess.Popen(command, env=self.env, stdout=log, stderr=log))
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def run(self, *command: str, timeout_s: float = 200) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+
+    def wait_up(self, num_nodes: int) -> None:
+        script = (
+            "import ray,sys,time\n"
+            f"ray.init(address='{self.address}', log_to_driver=False, logging_level='ERROR')\n"
+            "end=time.time()+90\n"
+            f"while len([n for n in ray.nodes() if n['Alive']])<{num_nodes} and time.time()<end: time.sleep(0.5)\n"
+            f"sys.exit(len([n for n in ray.nodes() if n['Alive']])!={num_nodes})\n"
+        )
+        deadline = time.monotonic() + 150
+        while (tried := self.run(sys.executable, "-c", script)).returncode:
+            logs = "".join(p.read_text(errors="replace")[-2000:] for p in self._logs.glob("*.log"))
+            assert time.monotonic() < deadline, f"the cluster is not up: {tried.stderr[-2000:]} {logs}"
+            time.sleep(1)
+
+    def stop(self) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextmanager
+def started(workers: Sequence[str], head_cpus: int) -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="dp-c-", ignore_cleanup_errors=True) as temp:
+        cluster = Cluster(Path(temp))
+        try:
+            cluster.start(workers, head_cpus)
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def test_logical_nodes_stand_on_the_ray_nodes_with_their_label(tmp_path: Path) -> None:
+    with started(("prefill", "decode"), head_cpus=0) as cluster:
+        placed_by_labels(cluster, tmp_path)
+        too_few_cpus_are_one_sentence(cluster, tmp_path)
+
+
+def placed_by_labels(cluster: Cluster, tmp_path: Path) -> None:
+    config = tmp_path / "cluster.yaml"
+    config.write_text(CONFIG)
+    script = f"""
+import json, numpy as np, ray
+from dualpath_ray import SamplingParams, connect, start
+with start({str(config)!r}, address={cluster.address!r}, max_context_tokens=256) as system:
+    client = connect(system)
+    samples = client.generate(np.arange(20, 120), SamplingParams(max_tokens=3, ignore_end=True), "t").result(60)
+    labels = {{n["NodeID"]: n["Labels"].get("dualpath-role") for n in ray.nodes()}}
+    h = system.handles
+    where = {{name: labels[ray.get(a.ray_node.remote())] for name, a in {{**h.traffic, **h.prefill, **h.decode}}.items()}}
+    where["storage"] = labels[ray.get(h.storage[0].ray_node.remote())]
+    client.close()
+print(json.dumps([where, samples[0].token_ids]))
+"""
+    done = cluster.run(sys.executable, "-c", script)
+    assert done.returncode == 0, done.stderr[-3000:]
+    where, tokens = json.loads(done.stdout.strip().splitlines()[-1])
+    assert where == {"p0": "prefill", "p0/e0": "prefill", "d0": "decode", "d0/e0": "decode", "storage": "storage"}
+    assert len(tokens) == 3
+
+
+def test_a_submitted_job_gives_the_summary_of_the_command(tmp_path: Path) -> None:
+    with started((), head_cpus=2) as cluster:  # one node: on one machine, several would delete each other's job folder
+        job_equals_command(cluster, tmp_path)
+
+
+def job_equals_command(cluster: Cluster, tmp_path: Path) -> None:
+    config = tmp_path / "cluster.yaml"
+    config.write_text(CONFIG)
+    local, job = tmp_path / "local", tmp_path / "job"
+    ran = cluster.run(
+        str(BIN / "dualpath"), "rollout", str(config), *FLAGS, "--out", str(local), "--address", cluster.address
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    submitted = cluster.run(
+        str(BIN / "ray"), "job", "submit", f"--address=http://127.0.0.1:{cluster.dashboard}", "--working-dir=.", "--",
+        "python", "jobs/rollout.py", str(config), *FLAGS, "--out", str(job),
+        timeout_s=300,
+    )  # fmt: skip
+    assert submitted.returncode == 0, submitted.stdout[-3000:] + submitted.stderr[-3000:]
+    one, other = (json.loads((path / "summary.json").read_text()) for path in (local, job))
+    assert one["tokens_identical"] and other["tokens_identical"]
+    for a, b in zip(one["runs"], other["runs"], strict=True):
+        for key in ("mode", "read_path", "prompt_tokens", "hit_tokens", "recomputed_tokens", "num_turns"):
+            assert a[key] == b[key]
+    assert (job / "report.html").stat().st_size > 10_000
+
+
+def too_few_cpus_are_one_sentence(cluster: Cluster, tmp_path: Path) -> None:
+    config = tmp_path / "big.yaml"
+    config.write_text(CONFIG.replace("cpus: 1", "cpus: 8"))
+    ran = cluster.run(str(BIN / "dualpath"), "rollout", str(config), *FLAGS, "--address", cluster.address)
+    assert ran.returncode == 2
+    assert "engine.cpus" in ran.stderr and len(ran.stderr.strip().splitlines()) == 1

@@ -1,0 +1,126 @@
+"""Bad blocks are recomputed and counted; a dead process ends the run with one sentence."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from dualpath_ray.base.errors import SystemDiedError
+from dualpath_ray.cluster.client import Client
+from dualpath_ray.engine.sampling import SamplingParams
+from dualpath_ray.workload.trajectory import Trajectory
+from tests.ray.systems import check, roll_out, running, trajectories
+
+pytestmark = pytest.mark.ray
+GREEDY = SamplingParams(max_tokens=4, ignore_end=True)
+
+
+def settle(system) -> None:  # type: ignore[no-untyped-def]
+    """Until every write is committed."""
+    deadline = time.monotonic() + 30
+    while any(s["num_writing"] for s in system.status()["storage"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def flip(files: list[Path]) -> None:
+    data = bytearray(files[0].read_bytes())
+    data[len(data) // 2] ^= 1
+    files[0].write_bytes(data)
+
+
+def truncate(files: list[Path]) -> None:
+    os.truncate(files[0], files[0].stat().st_size - 4096)
+
+
+def swap(files: list[Path]) -> None:
+    first, second = files[0].read_bytes(), files[1].read_bytes()
+    files[0].write_bytes(second)
+    files[1].write_bytes(first)
+
+
+@pytest.mark.parametrize("read_path", ["prefill_only", "depolicy:always_de"])
+def test_bad_blocks_are_detected_recomputed_and_counted(read_path: str, tmp_path: Path) -> None:
+    if read_path.startswith("depolicy"):
+        read_path = "dualpath_ray.examples.always_de:always_de"
+    rng = np.random.default_rng(3)
+    prompts = [rng.integers(16, 500, 170).astype(np.int32) for _ in range(3)]
+    overrides = {"storage.path": str(tmp_path), "scheduler.read_path": read_path}
+    with running(overrides) as (system, client):
+        for prompt, spoil in zip(prompts, (flip, truncate, swap), strict=True):
+            before = set(tmp_path.rglob("*.kv"))
+            want = client.generate(prompt, GREEDY, "a").result(60)[0].token_ids
+            settle(system)
+            files = sorted(set(tmp_path.rglob("*.kv")) - before)
+            assert len(files) == 10
+            spoil(files)
+            again = client.generate(prompt, GREEDY, "b")
+            assert again.result(60)[0].token_ids == want
+            assert again.request.hit_tokens == 160
+            assert again.facts["hit_blocks"] < 10, "a spoiled block was served"
+            settle(system)
+            third = client.generate(prompt, GREEDY, "c")
+            assert third.result(60)[0].token_ids == want
+            assert third.facts["hit_blocks"] == 10, "what was recomputed is stored anew"
+        failures = sum(n["load_failures"] for n in system.status()["nodes"].values())
+        assert failures == 4, "one flipped, one truncated, two swapped"
+        assert all(n["free_slots"] == n["num_slots"] for n in system.status()["nodes"].values())
+
+
+def test_the_token_check_fails_when_a_loaded_block_is_zeroed_and_not_verified(tmp_path: Path) -> None:
+    work = trajectories(1, turns=2, first=200)
+    with running({"storage.path": str(tmp_path), "storage.verify": False}) as (system, client):
+        head = Trajectory("t0", work[0].turns[:1])
+        roll_out(system, client, [head])
+        settle(system)
+        for file in tmp_path.rglob("*.kv"):
+            data = bytearray(file.read_bytes())
+            data[4096:] = bytes(len(data) - 4096)
+            file.write_bytes(data)
+        record = roll_out(system, client, work)
+        assert record.turns[-1].hit_tokens > 0
+        assert not check(system, record).identical
+
+
+def test_prefill_nodes_without_the_store_still_hit_through_decode_nodes(tmp_path: Path) -> None:
+    with running({"storage.mounts": {"p0": str(tmp_path / "not-mounted")}}) as (system, client):
+        record = roll_out(system, client, trajectories(2))
+        assert check(system, record).identical
+        assert record.snic_read_bytes["p0"] == 0 and record.snic_read_bytes["d0"] > 0
+        assert all(t.hit_tokens > 0 and t.recomputed_tokens == 0 for t in record.turns if t.turn)
+        assert record.load_failures == 0
+
+
+def test_a_dead_engine_ends_every_request_with_one_sentence() -> None:
+    with running() as (system, client):
+        engine = system.handles.decode["d0/e0"]
+        pid = next(a["pid"] for a in _actors(system, "decode"))
+        generation = client.generate(np.arange(16, 200), SamplingParams(max_tokens=200, ignore_end=True), "t")
+        next(iter(generation))
+        started = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(SystemDiedError) as death:
+            generation.result(60)
+        assert time.monotonic() - started < 60
+        assert len(str(death.value).splitlines()) == 1
+        with pytest.raises(SystemDiedError):
+            client.generate(np.arange(16, 60), GREEDY, "t")
+        assert engine is not None
+
+
+def _actors(system, kind: str) -> list[dict[str, int]]:  # type: ignore[no-untyped-def]
+    handles = {"decode": system.handles.decode, "prefill": system.handles.prefill}[kind]
+    return [{"pid": ray.get(h.pid.remote())} for h in handles.values()]
+
+
+def test_a_client_that_goes_away_leaves_the_system_usable() -> None:
+    with running() as (system, client):
+        client.generate(np.arange(16, 120), GREEDY, "t")
+        client.close()
+        other = Client(system)
+        assert len(other.generate(np.arange(16, 120), GREEDY, "u").result(60)[0].token_ids) == 4
+        other.close()

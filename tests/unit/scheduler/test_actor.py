@@ -1,0 +1,103 @@
+import json
+import pickle
+import threading
+import time
+
+import pytest
+
+from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.types import Role
+from dualpath_ray.scheduler.actor import RequestScheduler
+from dualpath_ray.scheduler.decision_log import replay
+
+GROUPS = [("p0", Role.PREFILL), ("d0", Role.DECODE)]
+
+
+@pytest.fixture
+def scheduler(make):
+    return RequestScheduler(make.limits, "scheduled", GROUPS)
+
+
+def names(found):
+    return [request.request_id for request, _ in found]
+
+
+def test_nothing_is_planned_before_every_group_has_reported(make, scheduler):
+    scheduler.submit([make.request("r0")])
+    assert scheduler.fetch(make.decode(), 0.0) == []
+    assert scheduler.status()["awaited_groups"] == ["p0"]
+    assert names(scheduler.fetch(make.prefill(), 0.0)) == ["r0"]
+
+
+def test_both_sides_get_it_until_their_reports_count_it(make, scheduler):
+    scheduler.fetch(make.prefill(), 0.0)
+    scheduler.fetch(make.decode(), 0.0)
+    request = make.request("r0")
+    scheduler.submit([request])
+    for report in (make.prefill, make.decode):
+        for _ in range(2):
+            ((got, decision),) = scheduler.fetch(report(), 0.0)
+            assert got is request and decision.seq == 1
+        assert scheduler.fetch(report(seen=1), 0.0) == []
+
+
+@pytest.mark.parametrize("cause", ["submit", "report of another group"])
+def test_a_waiting_fetch_is_woken(make, scheduler, cause):
+    scheduler.fetch(make.prefill(tokens=(9000,) if cause != "submit" else (0,)), 0.0)
+    scheduler.fetch(make.decode(), 0.0)
+    if cause != "submit":
+        scheduler.submit([make.request("r0")])
+    found = []
+    waiter = threading.Thread(target=lambda: found.extend(scheduler.fetch(make.decode(), 30.0)))
+    waiter.start()
+    time.sleep(0.05)
+    assert waiter.is_alive()
+    if cause == "submit":
+        scheduler.submit([make.request("r0")])
+    else:
+        scheduler.fetch(make.prefill(), 0.0)
+    waiter.join(10)
+    assert names(found) == ["r0"]
+
+
+def test_a_fetch_that_finds_nothing_comes_back_in_time(make, scheduler):
+    start = time.monotonic()
+    assert scheduler.fetch(make.prefill(), 0.05) == []
+    assert 0.04 < time.monotonic() - start < 5
+
+
+def test_the_log_has_the_inputs_and_the_wire_has_not(make, scheduler):
+    scheduler.fetch(make.prefill(), 0.0)
+    scheduler.fetch(make.decode(), 0.0)
+    scheduler.submit([make.request(f"r{i}") for i in range(3)])
+    records = json.loads(json.dumps(scheduler.decisions(1)))
+    assert [record["seq"] for record in records] == [2, 3]
+    delivered = pickle.loads(pickle.dumps([decision for _, decision in scheduler.fetch(make.decode(), 0.0)]))
+    assert [decision.inputs for decision in delivered] == [{}] * 3
+    again = replay(records[0])
+    assert (again.request_id, again.read_path) == (delivered[1].request_id, delivered[1].read_path)
+
+
+def test_the_log_is_bounded(make):
+    scheduler = RequestScheduler(make.limits, "prefill_only", GROUPS, max_logged_decisions=2)
+    scheduler.fetch(make.prefill(), 0.0)
+    scheduler.fetch(make.decode(), 0.0)
+    scheduler.submit([make.request(f"r{i}") for i in range(5)])
+    assert [record["seq"] for record in scheduler.decisions(0)] == [4, 5]
+
+
+def test_cancel_limits_and_dead_groups_pass_through(make, scheduler):
+    scheduler.fetch(make.prefill(tokens=(6000,)), 0.0)
+    scheduler.fetch(make.decode(), 0.0)
+    scheduler.submit([make.request("r0"), make.request("r1")])
+    assert scheduler.cancel("r0") and not scheduler.cancel("r0")
+    scheduler.set_limits(type(make.limits)(1000, 7000))
+    assert [record["request_id"] for record in scheduler.decisions(0)] == ["r1"]
+    scheduler.remove_group("p0")
+    assert set(scheduler.status()["groups"]) == {"d0"}
+    assert scheduler.ping()
+
+
+def test_an_unknown_policy_is_refused(make):
+    with pytest.raises(ConfigError, match=r"scheduler\.read_path"):
+        RequestScheduler(make.limits, "fastest", GROUPS)

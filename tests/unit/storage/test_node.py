@@ -1,0 +1,189 @@
+import os
+import threading
+import time
+
+import pytest
+
+from dualpath_ray.base.errors import BlockNotFoundError, ConfigError
+from dualpath_ray.kv.keys import ROOT
+from dualpath_ray.storage.actor import StorageNode
+from dualpath_ray.storage.local import LocalBlockStore
+from dualpath_ray.storage.port import read_verified
+
+A, B, C, D = (bytes([i]) * 32 for i in (1, 2, 3, 4))
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "blocks"
+
+
+@pytest.fixture
+def start(root, layout):
+    def new(capacity_blocks=3):
+        return StorageNode("s0", "local", str(root), layout, capacity_blocks * layout.sealed_bytes)
+
+    return new
+
+
+@pytest.fixture
+def files(root, layout):
+    return LocalBlockStore(root, layout)
+
+
+@pytest.fixture
+def write(files, make_block):
+    """What a traffic manager does."""
+
+    def go(node, *chain):
+        entries = [(key, parent, 0, "t") for key, parent in zip(chain, (ROOT, *chain), strict=False)]
+        plan = node.begin_write(entries)
+        parents = dict(zip(chain, (ROOT, *chain), strict=False))
+        for key in plan.to_write:
+            files.write(key, make_block(key, parents[key]))
+        node.commit(plan.to_write)
+        return plan
+
+    return go
+
+
+def test_lookup_tells_absent_committed_and_being_written(start, write):
+    node = start()
+    write(node, A)
+    node.begin_write([(B, A, 0, "t")])
+    assert node.lookup("r/1", [A, B, C]) == bytes([1, 2, 0])
+
+
+def test_a_restart_finds_what_was_committed_and_nothing_half_written(
+    start, write, root, files, make_block, new_slot, layout
+):
+    node = start()
+    write(node, A, B)
+    files.write(C, make_block(C))
+    os.truncate(next(root.rglob(f"{C.hex()}.kv")), 4096)
+    node = start()
+    assert node.lookup("r/1", [A, B, C]) == bytes([1, 1, 0])
+    read_verified(files, B, new_slot(), layout)
+
+
+def test_evicted_files_are_gone_when_the_grant_is_given(start, write, files, new_slot):
+    node = start(capacity_blocks=2)
+    write(node, A)
+    write(node, B)
+    assert write(node, C).evict == (A,)
+    with pytest.raises(BlockNotFoundError):
+        files.read(A, new_slot())
+    assert node.status()["num_blocks"] == 2
+
+
+def test_a_smaller_capacity_after_a_restart_is_kept(start, write, files):
+    write(start(), A, B, C)
+    node = start(capacity_blocks=1)
+    assert node.status()["num_blocks"] == len(list(files.scan())) == 1
+
+
+def test_pinned_blocks_stay_until_unpinned(start, write):
+    node = start(capacity_blocks=1)
+    write(node, A)
+    node.lookup("r/1", [A])
+    assert write(node, B).refused == (B,)
+    node.unpin(["r/1"])
+    assert write(node, B).evict == (A,)
+
+
+def test_only_the_leading_run_is_pinned(start, write):
+    node = start(capacity_blocks=2)
+    write(node, A)
+    write(node, C)
+    assert node.lookup("r/1", [A, B, C]) == bytes([1, 0, 1])
+    assert write(node, D).evict == (C,)
+
+
+def test_invalidated_blocks_lose_their_files(start, write, files, new_slot):
+    node = start()
+    write(node, A)
+    node.invalidate([A, B])
+    assert node.lookup("r/1", [A]) == bytes([0])
+    with pytest.raises(BlockNotFoundError):
+        files.read(A, new_slot())
+    assert node.status()["corrupt_blocks"] == 1
+
+
+def test_a_commit_that_the_index_does_not_know_leaves_no_file(start, files, make_block):
+    first = start()
+    first.begin_write([(A, ROOT, 0, "t")])
+    second = start()  # the storage node died between grant and commit
+    files.write(A, make_block(A))
+    second.commit([A])
+    assert list(files.scan()) == []
+
+
+@pytest.mark.parametrize("end, committed", [("commit", True), ("abort", False), ("clear", False)])
+def test_a_wait_ends_with_the_write(start, files, make_block, end, committed):
+    node = start()
+    node.begin_write([(A, ROOT, 0, "t")])
+    files.write(A, make_block(A))
+    answers = []
+    waiter = threading.Thread(target=lambda: answers.extend(node.await_written([A, B], 30.0)))
+    waiter.start()
+    time.sleep(0.05)
+    assert not answers
+    node.clear() if end == "clear" else getattr(node, end)([A])
+    waiter.join(10)
+    assert answers == [committed, False]
+    assert len(list(files.scan())) == committed
+
+
+def test_a_wait_ends_when_the_writer_is_dead_or_the_time_is_up(start):
+    node = start()
+    node.begin_write([(A, ROOT, 0, "t")], writer="d0")
+    assert node.await_written([A], 0.01) == [False]
+    node.abort_writer("d0")
+    assert node.await_written([A], 30.0) == [False]
+    assert node.lookup("r/1", [A]) == bytes([0])
+
+
+def test_many_threads_writing_one_chain_write_each_block_once(start, write, files, new_slot, layout):
+    node = start(capacity_blocks=4)
+    plans = []
+    threads = [threading.Thread(target=lambda: plans.append(write(node, A, B, C, D))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(key for plan in plans for key in plan.to_write) == [A, B, C, D]
+    assert node.await_written([A, B, C, D], 1.0) == [True] * 4
+
+
+def test_files_and_index_agree_after_a_storm_of_evictions(start, write, files, new_slot, layout):
+    node = start(capacity_blocks=3)
+    keys = [bytes([i]) * 32 for i in range(10, 20)]
+
+    def work(shift):
+        for i in range(15):
+            write(node, keys[(i * shift) % len(keys)])
+
+    threads = [threading.Thread(target=work, args=(shift,)) for shift in (1, 3, 7, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = {header.key for header, _ in files.scan()}
+    assert {key for key in keys if node.lookup("r", [key]) == bytes([1])} == found
+    assert len(found) <= 3
+
+
+def test_ended_trajectories_and_old_weights_go_early(start, write):
+    node = start(capacity_blocks=2)
+    write(node, A)
+    node.begin_write([(B, ROOT, 0, "over")])
+    node.commit([B])
+    node.end_trajectories(["over"])
+    node.set_weights_version(0)
+    assert write(node, C).evict == (B,)
+    assert node.ping() == "s0"
+
+
+def test_a_capacity_below_one_block_is_refused(start):
+    with pytest.raises(ConfigError, match="capacity"):
+        start(capacity_blocks=0)
