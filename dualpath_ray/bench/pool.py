@@ -17,8 +17,8 @@ from dualpath_ray.ops.options import RolloutOptions
 from dualpath_ray.ops.rollout import check_tokens, make_out, prepare, run_all
 
 CONFIGS = ("laptop_1p1d", "laptop_1p2d", "laptop_2p1d")
-STORAGE_BOUND = "12 MB/s"
-SWEEP = ("36 MB/s", "120 MB/s", "2 GB/s")
+STORAGE_BOUND = "10 MB/s"
+SWEEP = ("30 MB/s", "100 MB/s", "2 GB/s")
 WORKLOAD = RolloutOptions(num_trajectories=12, max_turns=24, total_tokens=600, gen_tokens=2)
 CNIC_OVER_SNIC = 10
 

@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class RaySession:
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if address is not None:
+            _check_reachable(address)
             try:
                 ray.init(address=address, **common)
             except (ConnectionError, RuntimeError, ValueError) as error:
@@ -67,6 +69,17 @@ class RaySession:
         if self._temp_dir is not None:
             shutil.rmtree(self._temp_dir, ignore_errors=True)
             self._temp_dir = None
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes. Raises: ConfigError when nobody listens at host:port."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto" and the like: Ray finds out at once
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+    except OSError as error:
+        raise ConfigError(f"--address: no Ray cluster answers at {address} ({error.strerror or error})") from error
 
 
 class Placement:

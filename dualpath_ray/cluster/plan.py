@@ -12,12 +12,15 @@ from dualpath_ray.engine.actor import EngineSpec
 from dualpath_ray.engine.describe import ModelDescription, describe
 from dualpath_ray.engine.prefill import PrefillLimits
 from dualpath_ray.engine.profile import ALPHA_S, EngineProfile
-from dualpath_ray.engine.pull import resolve
+from dualpath_ray.engine.pull import local_model
 from dualpath_ray.kv.keys import KeyScope
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import SHM_DIR, segment_bytes
+from dualpath_ray.scheduler.read_side import load_policy
 from dualpath_ray.scheduler.state import FetchLimits
+from dualpath_ray.storage.load import store_factory
 from dualpath_ray.traffic.actor import NodeSpec
+from dualpath_ray.transport.load import transport_factory
 
 _NO_LIMIT_TOKENS = 2**40
 
@@ -151,7 +154,10 @@ def make_plan(config: ClusterConfig, source: str, max_context_tokens: int | None
 
 
 def _plan(config: ClusterConfig, wanted_context: int | None) -> SystemPlan:
-    description = describe(str(resolve(config.model)), config.engine.dtype, config.seed)
+    load_policy(config.scheduler.read_path)  # these three raise here what would otherwise end a half-started system
+    store_factory(config.storage.store)
+    transport_factory(config.transport)
+    description = describe(local_model(config.model), config.engine.dtype, config.seed)
     layout = KvLayout(
         description.num_layers, config.block_tokens, description.bytes_per_token_layer(config.engine.dtype)
     )

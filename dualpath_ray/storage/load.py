@@ -1,6 +1,7 @@
 """Opens the store that the configuration names."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 from dualpath_ray.base.errors import ConfigError
@@ -10,15 +11,15 @@ from dualpath_ray.storage.memory import MemoryBlockStore
 from dualpath_ray.storage.port import BlockStore
 
 
-def open_store(spec: str, root: Path, layout: KvLayout) -> BlockStore:
-    """The store of ``spec``: ``local``, ``memory`` or ``module:attr``, a callable that takes (root, layout).
+def store_factory(spec: str) -> Callable[[Path, KvLayout], BlockStore]:
+    """What makes the store of ``spec``: ``local``, ``memory`` or ``module:attr``, a callable that takes (root, layout).
 
     Raises: ConfigError naming the key ``storage.store`` when there is no such store.
     """
     if spec == "local":
-        return LocalBlockStore(root, layout)
+        return LocalBlockStore
     if spec == "memory":
-        return MemoryBlockStore(layout)
+        return lambda root, layout: MemoryBlockStore(layout)
     module, _, attribute = spec.partition(":")
     if not module or not attribute:
         raise ConfigError(f"storage.store: {spec!r} is no store; write local, memory or module:attr")
@@ -28,5 +29,10 @@ def open_store(spec: str, root: Path, layout: KvLayout) -> BlockStore:
         raise ConfigError(f"storage.store: {spec!r} cannot be imported ({error})") from error
     if not callable(factory):
         raise ConfigError(f"storage.store: {spec!r} is no callable that takes (root, layout)")
-    store: BlockStore = factory(root, layout)
-    return store
+    made: Callable[[Path, KvLayout], BlockStore] = factory
+    return made
+
+
+def open_store(spec: str, root: Path, layout: KvLayout) -> BlockStore:
+    """The store of ``spec`` in a directory. Raises: as ``store_factory``."""
+    return store_factory(spec)(root, layout)

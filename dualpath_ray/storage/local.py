@@ -80,8 +80,8 @@ class LocalBlockStore:
                 os.unlink(partial)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreFullError(
-                    f"no space left in {self.name} for a block of {len(slot)} bytes: free some, or lower the capacity "
-                    "that the store is configured with below what its disk holds"
+                    f"storage.path: no space left in {self.name} for a block of {len(slot)} bytes; free some, or set "
+                    "storage.capacity_bytes below what the disk holds"
                 ) from error
             raise StorageError(f"cannot write block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
 

@@ -40,7 +40,7 @@ from dualpath_ray.traffic.link import Link, link_path, listen, read_all
 from dualpath_ray.traffic.messages import Hello
 from dualpath_ray.traffic.nic import Nic
 from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
-from dualpath_ray.transport.load import open_transport
+from dualpath_ray.transport.load import transport_factory
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class TrafficManager:
         path = segment_path(spec.system, spec.node)
         self._segment = Segment.create(path, spec.layout, spec.num_slots, spec.staging_bytes, spec.buffer_key)
         self._store = open_shards(spec.store, Path(spec.store_root), spec.layout, len(storage_nodes))
-        self._transport = open_transport(spec.transport, spec.node, self._segment)
+        self._transport = transport_factory(spec.transport)(spec.node, self._segment)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dualpath_ray.base.errors import ConfigError, LayoutError, TransportError
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import Segment, segment_path, sweep
-from dualpath_ray.transport.load import open_transport
+from dualpath_ray.transport.load import transport_factory
 from dualpath_ray.transport.port import CopyBatch
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 
@@ -28,7 +28,7 @@ def nodes():
     """Segments of p0 and d0, d0's of 4 slots, and p0's transport."""
     system = f"test-{os.getpid()}-{secrets.token_hex(4)}"
     one, other = (Segment.create(segment_path(system, n), LAYOUT, 4, 500, "node.pe_buffer_bytes") for n in ("p0", "d0"))
-    transport = open_transport("shared_memory", "p0", one)
+    transport = transport_factory("shared_memory")("p0", one)
     yield one, other, transport
     transport.close()
     sweep(system)
@@ -119,9 +119,9 @@ def test_a_range_past_the_peers_end_is_an_error(nodes):
 
 def test_transports_by_name(nodes):
     one, _, _ = nodes
-    named = open_transport("dualpath_ray.transport.shared_memory:SharedMemoryTransport", "p0", one)
+    named = transport_factory("dualpath_ray.transport.shared_memory:SharedMemoryTransport")("p0", one)
     assert named.name == "shared_memory"
     with pytest.raises(ConfigError, match="transport: there is no transport 'pigeon'"):
-        open_transport("pigeon", "p0", one)
+        transport_factory("pigeon")
     with pytest.raises(ConfigError, match="transport: 'no_such:thing' cannot be imported"):
-        open_transport("no_such:thing", "p0", one)
+        transport_factory("no_such:thing")
