@@ -58,6 +58,7 @@ class Generation:
         self.token_times_s: list[float] = []  # of sample 0
         self.error: DualPathError | None = None
         self._ended = [False] * request.num_samples
+        self._lock = threading.Lock()  # two engines speak of a request, each on a thread of the client
         self._done = threading.Event()
         self._stream: queue.SimpleQueue[Token | None] = queue.SimpleQueue()
 
@@ -89,6 +90,13 @@ class Generation:
 
     def on_event(self, event: StepEvent) -> None:
         """Take in what an engine said. A first token and the later ones come from two engines, in any order."""
+        with self._lock:
+            self._take(event)
+            over = all(self._ended)
+        if over:
+            self._end(None)
+
+    def _take(self, event: StepEvent) -> None:
         sample = self.samples[event.sample]
         self.facts.update(event.facts)
         for offset, (token, logprob) in enumerate(zip(event.tokens, event.logprobs, strict=True)):
@@ -99,8 +107,6 @@ class Generation:
         if event.finished:
             sample.finish_reason = event.reason
             self._ended[event.sample] = True
-            if all(self._ended):
-                self._end(None)
 
     @staticmethod
     def _place(sample: Sample, index: int, token: int, logprob: float) -> bool:
@@ -114,10 +120,11 @@ class Generation:
         return True
 
     def _end(self, error: DualPathError | None) -> None:
-        if self._done.is_set():
-            return
-        self.error = error
-        self._done.set()
+        with self._lock:
+            if self._done.is_set():
+                return
+            self.error = error
+            self._done.set()
         self._stream.put(None)
         if self._on_end is not None:
             self._on_end(self)
@@ -169,7 +176,7 @@ class Client:
             request_id = f"{self._id}-{self._next}"
         layout = self._plan.layout
         keys = block_keys(tokens, layout.block_tokens, self._salt)
-        found = self._index.lookup(request_id, keys).result() if keys else []
+        found = self._lookup(request_id, keys)
         hits = hit_blocks([f != ABSENT for f in found], len(tokens), layout.block_tokens)
         request = Request(
             request_id=request_id,
@@ -188,6 +195,12 @@ class Client:
             self._running[request_id] = generation
         self._handles.scheduler.submit.remote([request])
         return generation
+
+    def _lookup(self, request_id: str, keys: list[bytes]) -> list[int]:
+        try:
+            return self._index.lookup(request_id, keys).result() if keys else []
+        except ray.exceptions.RayError as error:
+            raise SystemDiedError(f"a storage node is gone: {first_line(error)}") from error
 
     def _refuse(self, tokens: np.ndarray, params: SamplingParams) -> None:
         """Demand beyond what can ever be had is refused at the edge."""
@@ -217,7 +230,11 @@ class Client:
     def cancel(self, generation: Generation) -> None:
         """Stop a request wherever it is."""
         request_id = generation.request_id
-        if ray.get(self._handles.scheduler.cancel.remote(request_id)):
+        try:
+            waiting = ray.get(self._handles.scheduler.cancel.remote(request_id))
+        except ray.exceptions.RayError as error:
+            raise SystemDiedError(f"the scheduler is gone: {first_line(error)}") from error
+        if waiting:
             for index in range(generation.request.num_samples):
                 generation.on_event(StepEvent(request_id, 1, index, 0, finished=True, reason="cancelled"))
             self._forget(request_id)
@@ -251,7 +268,10 @@ class Client:
 
     def decisions(self, since_seq: int = 0) -> list[dict[str, Any]]:
         """Records of the scheduler's decisions, with the inputs that each was made on."""
-        records: list[dict[str, Any]] = ray.get(self._handles.scheduler.decisions.remote(since_seq))
+        try:
+            records: list[dict[str, Any]] = ray.get(self._handles.scheduler.decisions.remote(since_seq))
+        except ray.exceptions.RayError as error:
+            raise SystemDiedError(f"the scheduler is gone: {first_line(error)}") from error
         return records
 
     # threads ---------------------------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ class Rollout:
         self._tokens = 0
         self._turns: list[tuple[_Replay, int, Generation]] = []
         self._workers = ThreadPoolExecutor(8, "rollout")
+        self._decisions: dict[str, dict[str, Any]] = {}
+        self._last_decision = 0
 
     def run(self, mode: str) -> RunRecord:
         """Replay everything.
@@ -76,6 +78,7 @@ class Rollout:
                 if self._client.failure is not None:
                     raise self._client.failure
                 sampler.sample()
+                self._collect_decisions()
                 self._show(self._progress(started, sampler))
         finally:
             self._workers.shutdown(wait=False, cancel_futures=True)
@@ -84,6 +87,17 @@ class Rollout:
         counted = sampler.sample()
         self._show(self._progress(started, sampler))
         return self._record(mode, started, sampler, counted_before, counted)
+
+    @property
+    def decisions(self) -> list[dict[str, Any]]:
+        """Records of all decisions, in order."""
+        return list(self._decisions.values())
+
+    def _collect_decisions(self) -> None:
+        """The scheduler's log is bounded: a long rollout must not wait until its end."""
+        for record in self._client.decisions(self._last_decision):
+            self._decisions[record["request_id"]] = record
+            self._last_decision = record["seq"]
 
     def _guarded(self, replay: _Replay) -> None:
         try:
@@ -140,7 +154,8 @@ class Rollout:
         self, mode: str, started: float, sampler: "_Sampler", before: dict[str, Any], after: dict[str, Any]
     ) -> RunRecord:
         config = self._system.plan.config
-        decisions = {d["request_id"]: d for d in self._client.decisions()}
+        self._collect_decisions()
+        decisions = self._decisions
         block_bytes = self._system.plan.layout.sealed_bytes
         tokens = self._system.plan.layout.block_tokens
         charged = not config.scheduler.oracle

@@ -188,14 +188,14 @@ def run_one(
                         p.nics,
                     )
 
-                record = Rollout(system, client, trajectories, show).run(run.mode)
-            decisions = client.decisions()
+                rollout = Rollout(system, client, trajectories, show)
+                record = rollout.run(run.mode)
         finally:
             client.close()
     if options.address is None:
         record.memory_peak_bytes = memory.peak_bytes or None
     echo(f"  {run.mode}: job completion time {record.jct_s:.1f} s")
-    return record, decisions
+    return record, rollout.decisions
 
 
 def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> list[TokenCheck]:

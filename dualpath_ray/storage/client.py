@@ -1,5 +1,6 @@
 """The block space as one index over its shards: one batched call per shard."""
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -65,15 +66,17 @@ def _gather(futures: list[Future[Any]], merge: Callable[[list[Any]], Any]) -> Fu
     """One future of the merged results; the first error wins."""
     out: Future[Any] = Future()
     left = len(futures)
+    lock = threading.Lock()  # callbacks come from the threads that complete the futures
     if not left:
         out.set_result(merge([]))
         return out
 
     def one_done(_: Future[Any]) -> None:
         nonlocal left
-        left -= 1
-        if left:
-            return
+        with lock:
+            left -= 1
+            if left:
+                return
         try:
             out.set_result(merge([f.result() for f in futures]))
         except Exception as error:
