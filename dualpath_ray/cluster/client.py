@@ -58,6 +58,7 @@ class Generation:
         self.token_times_s: list[float] = []  # of sample 0
         self.error: DualPathError | None = None
         self._ended = [False] * request.num_samples
+        self._streamed = [0] * request.num_samples
         self._lock = threading.Lock()  # two engines speak of a request, each on a thread of the client
         self._done = threading.Event()
         self._stream: queue.SimpleQueue[Token | None] = queue.SimpleQueue()
@@ -100,13 +101,19 @@ class Generation:
         sample = self.samples[event.sample]
         self.facts.update(event.facts)
         for offset, (token, logprob) in enumerate(zip(event.tokens, event.logprobs, strict=True)):
-            if self._place(sample, event.first_index + offset, token, logprob):
-                self._stream.put(Token(event.sample, event.first_index + offset, token, logprob))
-                if event.sample == 0:
-                    self.token_times_s.append(event.time_s)
+            placed = self._place(sample, event.first_index + offset, token, logprob)
+            if placed and event.sample == 0:
+                self.token_times_s.append(event.time_s)
+        self._stream_in_order(event.sample, sample)
         if event.finished:
             sample.finish_reason = event.reason
             self._ended[event.sample] = True
+
+    def _stream_in_order(self, index: int, sample: Sample) -> None:
+        """Pass on the tokens that have no gap before them."""
+        while (n := self._streamed[index]) < len(sample.token_ids) and sample.token_ids[n] >= 0:
+            self._stream.put(Token(index, n, sample.token_ids[n], sample.logprobs[n]))
+            self._streamed[index] += 1
 
     @staticmethod
     def _place(sample: Sample, index: int, token: int, logprob: float) -> bool:
@@ -331,5 +338,10 @@ class Client:
         return self._failure
 
     def close(self) -> None:
-        """End this client's threads; requests under way are left alone."""
+        """End this client's threads. Requests under way go on without their pins: an evicted block is recomputed."""
         self._closed.set()
+        with self._lock:
+            running = list(self._running)
+            self._running.clear()
+        if running and self._failure is None:
+            self._index.each("unpin", running)

@@ -6,25 +6,33 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dualpath_ray.kv.segment import PREFIX, SHM_DIR, creator_pid, sweep
+from dualpath_ray.kv.segment import PREFIX, SHM_DIR, pid_namespace, segment_creator, sweep
 
-_TEMPORARY = re.compile(r"^dualpath-(?:ray|store)-(\d+)-")
+_TEMPORARY = re.compile(r"^dualpath-(?:ray|store)-(\d+)-(\d+)-")  # process id namespace, process id
 
 
 def temporary_dir(kind: str) -> Path:
     """A directory of this process, ``kind`` is ``ray`` or ``store``; whoever makes it removes it."""
-    return Path(tempfile.mkdtemp(prefix=f"dualpath-{kind}-{os.getpid()}-"))
+    return Path(tempfile.mkdtemp(prefix=f"dualpath-{kind}-{pid_namespace()}-{os.getpid()}-"))
+
+
+def kept_dir(kind: str) -> Path:
+    """A directory that stays when its process ends."""
+    return Path(tempfile.mkdtemp(prefix=f"dualpath-kept-{kind}-"))
 
 
 def sweep_dead() -> None:
-    """Remove segments, sockets and temporary directories of processes that are gone."""
+    """Remove segments, sockets and temporary directories of processes that are gone.
+
+    A process id says nothing about another namespace's processes (containers may share /dev/shm): those are left alone.
+    """
     for path in SHM_DIR.glob(f"{PREFIX}.*"):
-        pid = creator_pid(path) if path.is_file() else None
-        if pid is not None and not _alive(pid):
+        creator = segment_creator(path) if path.is_file() else None
+        if creator is not None and creator[0] == pid_namespace() and not _alive(creator[1]):
             sweep(path.name.split(".")[1])
     for path in Path(tempfile.gettempdir()).glob("dualpath-*"):
         match = _TEMPORARY.match(path.name)
-        if match and not _alive(int(match.group(1))):
+        if match and int(match.group(1)) == pid_namespace() and not _alive(int(match.group(2))):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ import ray
 
 from dualpath_ray.base.errors import ConfigError, DualPathError, SystemDiedError
 from dualpath_ray.base.types import Role
-from dualpath_ray.cluster.leftovers import sweep_dead, temporary_dir
+from dualpath_ray.cluster.leftovers import kept_dir, sweep_dead, temporary_dir
 from dualpath_ray.cluster.placement import Placement, RaySession
 from dualpath_ray.cluster.plan import SystemPlan, check_store
 from dualpath_ray.engine.actor import DecodeEngineActor, PrefillEngineActor
@@ -96,23 +96,28 @@ class System:
 
 
 def start_system(
-    plan: SystemPlan, address: str | None = None, keep_store: bool = False, progress: Progress = lambda _: None
+    plan: SystemPlan,
+    address: str | None = None,
+    keep_store: bool = False,
+    progress: Progress = lambda _: None,
+    empty_store: bool = False,
 ) -> System:
     """Start all actors of a plan.
 
     Args:   address: of a running Ray cluster; None starts a private one. keep_store: leave the store's files behind.
+        empty_store: delete what a configured store holds from before.
     Raises: ConfigError for what the user can fix; nothing is left behind then either.
     """
     system = System(plan, f"{plan.config.name}-{secrets.token_hex(4)}", Handles(), EngineProfile(0.0, 0.0, 1.0, 1.0))
     try:
-        _start(system, address, keep_store, progress)
+        _start(system, address, keep_store, progress, empty_store)
     except BaseException:
         system.stop()
         raise
     return system
 
 
-def _start(system: System, address: str | None, keep_store: bool, progress: Progress) -> None:
+def _start(system: System, address: str | None, keep_store: bool, progress: Progress, empty_store: bool) -> None:
     plan, config, handles = system.plan, system.plan.config, system.handles
     sweep_dead()
     session = RaySession()
@@ -140,6 +145,10 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         for i in range(config.storage.num_nodes)
     ]
     _wait([s.ping.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
+    if empty_store:
+        _wait([s.clear.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
+    if keep_store:
+        progress(f"the store stays in {store_root}")
     for node in config.node_names:
         role = Role.PREFILL if node in config.prefill_names else Role.DECODE
         place = placement.reserve(role, config.node.gpus * plan.cpus_per_engine, config.startup_timeout_s)
@@ -201,7 +210,7 @@ def _make_store(system: System, keep_store: bool) -> str:
     elif config.storage.path is not None:
         root = Path(config.storage.path).expanduser().resolve()
     else:
-        root = temporary_dir("store")
+        root = kept_dir("store") if keep_store else temporary_dir("store")
     check_store(root)
     if not keep_store and (config.storage.path is None or config.scheduler.oracle):
         system.on_stop(lambda: shutil.rmtree(root, ignore_errors=True))

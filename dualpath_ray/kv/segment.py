@@ -22,7 +22,9 @@ from dualpath_ray.kv.layout import KvLayout
 SHM_DIR = Path("/dev/shm")
 PREFIX = "dualpath"
 _MAGIC = b"DPSEGMT1"
-_HEADER = struct.Struct("<8sIIIIqq")  # magic, layers, tokens, bytes, num_slots, staging_bytes, pid of the creator
+_HEADER = struct.Struct(
+    "<8sIIIIqqq"
+)  # magic, layers, tokens, bytes, num_slots, staging_bytes, creator's pid, namespace
 
 FREE, FILLING, READY, WRITING = range(4)
 SLOT_RECORD = np.dtype([("state", "<u4"), ("attempt", "<u4"), ("owner", "S40")])
@@ -44,14 +46,22 @@ def sweep(system: str) -> list[Path]:
     return removed
 
 
-def creator_pid(path: Path) -> int | None:
-    """Process that created a segment; None when the file is no segment."""
+def pid_namespace() -> int:
+    """Identity of the namespace that this process's id is counted in."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
+def segment_creator(path: Path) -> tuple[int, int] | None:
+    """(process id namespace, process id) of who created a segment; None when the file is no segment."""
     try:
         with path.open("rb") as file:
             raw = file.read(_HEADER.size)
     except OSError:
         return None
-    return int(_HEADER.unpack(raw)[-1]) if len(raw) == _HEADER.size and raw.startswith(_MAGIC) else None
+    if len(raw) != _HEADER.size or not raw.startswith(_MAGIC):
+        return None
+    *_, pid, namespace = _HEADER.unpack(raw)
+    return namespace, pid
 
 
 def segment_bytes(layout: KvLayout, num_slots: int, staging_bytes: int) -> int:
@@ -71,7 +81,7 @@ class Segment:
         raw = os.pread(fd, _HEADER.size, 0)
         if len(raw) < _HEADER.size or not raw.startswith(_MAGIC):
             raise LayoutError(f"{path} is no segment of this version")
-        _, layers, tokens, per_token, num_slots, staging_bytes, self.creator_pid = _HEADER.unpack(raw)
+        _, layers, tokens, per_token, num_slots, staging_bytes, *_ = _HEADER.unpack(raw)
         self.layout = KvLayout(layers, tokens, per_token)
         self.num_slots, self.staging_bytes = num_slots, staging_bytes
         self.mapping = mmap.mmap(fd, segment_bytes(self.layout, num_slots, staging_bytes))
@@ -104,7 +114,7 @@ class Segment:
                 f"{key}: {SHM_DIR} has {format_bytes(free.f_bavail * free.f_frsize)} free, but this node's buffer needs "
                 f"{format_bytes(size)}; make {key} smaller or mount a larger {SHM_DIR}"
             ) from error
-        header = _HEADER.pack(_MAGIC, *layout.shape, num_slots, staging_bytes, os.getpid())
+        header = _HEADER.pack(_MAGIC, *layout.shape, num_slots, staging_bytes, os.getpid(), pid_namespace())
         os.pwrite(fd, header, 0)
         return cls(path, fd)
 

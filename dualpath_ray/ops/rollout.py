@@ -72,7 +72,9 @@ def prepare(config_path: Path, options: RolloutOptions, overrides: dict[str, Any
     longest = min(longest, first.max_context_tokens)
     runs = []
     for mode in modes:
-        named = {} if not options.compare else mode_overrides(mode)
+        named = dict(mode_overrides(mode)) if options.compare else {}
+        if options.compare and config.storage.path is not None:
+            named["storage.path"] = str(Path(config.storage.path) / mode.replace(":", "-"))  # a store for each
         chosen = load_cluster(config_path, {**given, **named})
         runs.append(PreparedRun(mode, make_plan(chosen, source, longest)))
     return Prepared(runs, trajectories, config)
@@ -170,7 +172,10 @@ def run_one(
     def said(line: str) -> None:
         echo(f"  {run.mode}: {line}")
 
-    with start_system(run.plan, options.address, options.keep_store, said) as system, MemoryMeter() as memory:
+    with (
+        start_system(run.plan, options.address, options.keep_store, said, bool(options.compare)) as system,
+        MemoryMeter() as memory,
+    ):
         client = Client(system)
         try:
             with LiveDisplay() as display:

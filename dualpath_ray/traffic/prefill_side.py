@@ -2,7 +2,7 @@
 
 PE path: the hit is read into PE slots here; after each layer all of its KV, hit and new, goes to the DE buffer.
 DE path: the hit stands in the DE buffer; each layer's KV is fetched just before its attention, and only new KV goes back.
-A request's PE slots are leased only once its DE buffer is: no one holds the one while waiting for the other.
+A request's PE slots are leased only once its DE buffer is: whoever holds PE slots can go on, so waits never form a circle.
 """
 
 from collections import deque

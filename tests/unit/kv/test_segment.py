@@ -18,7 +18,9 @@ from dualpath_ray.kv.segment import (
     SHM_DIR,
     BufferPool,
     Segment,
+    pid_namespace,
     segment_bytes,
+    segment_creator,
     segment_path,
     sweep,
 )
@@ -59,7 +61,7 @@ def test_every_part_has_a_place_of_its_own(segment):
 def test_an_engine_sees_what_the_traffic_manager_wrote(segment):
     engine = Segment.attach(segment.path)
     assert (engine.layout, engine.num_slots, engine.staging_bytes) == (LAYOUT, NUM_SLOTS, STAGING_BYTES)
-    assert engine.creator_pid == os.getpid()
+    assert segment_creator(engine.path) == (pid_namespace(), os.getpid())
     segment.full_block(3)[:] = 9
     assert (engine.full_block(3) == 9).all()
     engine.staging[:] = 4
