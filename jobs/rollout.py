@@ -9,6 +9,5 @@ from dualpath_ray.cli.main import main
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    where = [] if "--address" in given else ["--address", "auto"]
-    sys.argv = ["dualpath", "rollout", *given, *where]
+    sys.argv = ["dualpath", "rollout", "--address", "auto", *given]  # a later --address wins
     main()

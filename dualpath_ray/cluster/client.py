@@ -1,5 +1,6 @@
 """The client API: generate, stream, cancel, end a trajectory. Holds tokens, never KV."""
 
+import logging
 import queue
 import secrets
 import threading
@@ -25,6 +26,7 @@ from dualpath_ray.workload.trajectory import Trajectory
 if TYPE_CHECKING:
     from dualpath_ray.cluster.rollout import Progress
 
+_LOG = logging.getLogger(__name__)
 _POLL_S = 1.0
 _WATCH_S = 1.0
 
@@ -51,10 +53,12 @@ class Token:
 class Generation:
     """A request under way: iterate to stream its tokens, ``result`` to wait for the end, ``cancel`` to stop it."""
 
-    def __init__(self, client: "Client", request: Request, on_end: Callable[["Generation"], None] | None) -> None:
+    def __init__(
+        self, client: "Client", request: Request, submit_s: float, on_end: Callable[["Generation"], None] | None
+    ) -> None:
         self._client, self.request, self._on_end = client, request, on_end
         self.samples = [Sample() for _ in range(request.num_samples)]
-        self.facts: dict[str, Any] = {"submit_s": time.time()}
+        self.facts: dict[str, Any] = {"submit_s": submit_s}
         self.token_times_s: list[float] = []  # of sample 0
         self.error: DualPathError | None = None
         self._ended = [False] * request.num_samples
@@ -71,6 +75,7 @@ class Generation:
         """Tokens as they come. Raises: what ``result`` raises."""
         while (token := self._stream.get()) is not None:
             yield token
+        self._stream.put(None)  # whoever iterates again ends at once
         if self.error is not None:
             raise self.error
 
@@ -134,7 +139,10 @@ class Generation:
             self._done.set()
         self._stream.put(None)
         if self._on_end is not None:
-            self._on_end(self)
+            try:
+                self._on_end(self)
+            except Exception:  # the caller's own; the thread that calls it serves every other request too
+                _LOG.exception("on_end of request %s failed", self.request_id)
 
     def fail(self, error: DualPathError) -> None:
         self._end(error)
@@ -175,6 +183,7 @@ class Client:
             on_end: called from a client thread when the request has ended.
         Raises: RequestRefusedError when it can never run here; SystemDiedError.
         """
+        submit_s = time.time()
         self._check_alive()
         tokens = np.ascontiguousarray(token_ids, dtype="<i4")
         self._refuse(tokens, params)
@@ -197,8 +206,9 @@ class Client:
                 self._id, tokens.tobytes(), keys, [f == BEING_WRITTEN for f in found[:hits]], params
             ),
         )
-        generation = Generation(self, request, on_end)
+        generation = Generation(self, request, submit_s, on_end)
         with self._lock:
+            self._check_alive()  # else nobody would tell this request of a death that came meanwhile
             self._running[request_id] = generation
         self._handles.scheduler.submit.remote([request])
         return generation
@@ -321,8 +331,8 @@ class Client:
         if self._closed.is_set():
             return
         reason = own_error(error)
-        self._failure = self._failure or reason or SystemDiedError(f"{who} is gone: {first_line(error)}")
         with self._lock:
+            self._failure = self._failure or reason or SystemDiedError(f"{who} is gone: {first_line(error)}")
             running = list(self._running.values())
             self._running.clear()
         for generation in running:

@@ -90,7 +90,7 @@ class SystemPlan:
             cnic_bytes_per_s=rate(nic.cnic_bps),
             charged=charged,
             store=store_spec,
-            store_root=config.storage.mounts.get(node, store_root),
+            store_root=store_root if config.scheduler.oracle else config.storage.mounts.get(node, store_root),
             verify=config.storage.verify,
             transport=config.transport,
             weights_version=config.weights_version,
@@ -153,6 +153,19 @@ def make_plan(config: ClusterConfig, source: str, max_context_tokens: int | None
         raise ConfigError(f"{source}: {error}") from error
 
 
+def check_machine(plan: SystemPlan, source: str, store_bytes: int = 0) -> None:
+    """Whether this machine can hold a system whose actors all run here.
+
+    Args:   store_bytes: of the oracle's store, which is kept in shared memory.
+    Raises: ConfigError in one sentence that names the source and the key.
+    """
+    try:
+        _check_shared_memory(plan, store_bytes)
+        _check_cores(plan)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
 def _plan(config: ClusterConfig, wanted_context: int | None) -> SystemPlan:
     load_policy(config.scheduler.read_path)  # these three raise here what would otherwise end a half-started system
     store_factory(config.storage.store)
@@ -196,11 +209,10 @@ def _plan(config: ClusterConfig, wanted_context: int | None) -> SystemPlan:
         hbm_tokens=hbm_tokens,
         cpus_per_engine=cpus,
     )
-    _check_shared_memory(plan)
-    if config.storage.capacity_bytes < layout.sealed_bytes:
+    if config.storage.capacity_bytes // config.storage.num_nodes < layout.sealed_bytes:
         raise ConfigError(
-            f"storage.capacity_bytes: {format_bytes(config.storage.capacity_bytes)} is less than one block of "
-            f"{format_bytes(layout.sealed_bytes)}"
+            f"storage.capacity_bytes: {format_bytes(config.storage.capacity_bytes)} on {config.storage.num_nodes} storage "
+            f"node(s) is less than one block of {format_bytes(layout.sealed_bytes)} each"
         )
     if config.profile is not None:
         try:
@@ -228,14 +240,24 @@ def _share_of_cores(num_engines: int) -> float:
     return float(int(share)) if share >= 1 else round(share - 0.005, 2)
 
 
-def _check_shared_memory(plan: SystemPlan) -> None:
-    needed = plan.shared_memory_bytes()
+def _check_cores(plan: SystemPlan) -> None:
+    cores, cpus = len(os.sched_getaffinity(0)), plan.config.engine.cpus
+    if cpus is not None and cpus * plan.num_engines > cores:
+        raise ConfigError(
+            f"engine.cpus: {plan.num_engines} engines of {cpus:g} CPUs are more than this machine's {cores} cores; "
+            "lower it, or leave it out and the engines share the cores"
+        )
+
+
+def _check_shared_memory(plan: SystemPlan, store_bytes: int) -> None:
+    needed = plan.shared_memory_bytes() + store_bytes
+    extra = " and the oracle's store" if store_bytes else ""
     free = os.statvfs(SHM_DIR)
     available = free.f_bavail * free.f_frsize
     if needed > available:
         raise ConfigError(
-            f"node.pe_buffer_bytes and node.de_buffer_bytes: the buffers of {len(plan.config.node_names)} nodes need "
-            f"{format_bytes(needed)} of {SHM_DIR}, which has {format_bytes(available)} free; make them or "
+            f"node.pe_buffer_bytes and node.de_buffer_bytes: the buffers of {len(plan.config.node_names)} nodes"
+            f"{extra} need {format_bytes(needed)} of {SHM_DIR}, which has {format_bytes(available)} free; make them or "
             "engine.max_context_tokens smaller, or mount a larger /dev/shm (docker run --shm-size)"
         )
 

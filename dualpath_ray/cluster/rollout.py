@@ -71,8 +71,10 @@ class Rollout:
         sampler = _Sampler(self._system)
         counted_before = sampler.sample()
         started = time.time()
+        if not self._replays:
+            self._ended.set()
         for replay in self._replays:
-            self._workers.submit(self._guarded, replay)
+            self._go_on(replay)
         try:
             while not self._ended.wait(SAMPLE_INTERVAL_S):
                 if self._client.failure is not None:
@@ -101,7 +103,8 @@ class Rollout:
 
     def _guarded(self, replay: _Replay) -> None:
         try:
-            self._submit(replay)
+            if not self._ended.is_set():
+                self._submit(replay)
         except BaseException as error:  # a worker thread's error must end the rollout, not vanish
             self._stop(error)
 
@@ -112,8 +115,6 @@ class Rollout:
 
     def _submit(self, replay: _Replay) -> None:
         turn = replay.trajectory.turns[replay.turn]
-        if turn.tool_delay_s > 0:
-            threading.Event().wait(turn.tool_delay_s)
         replay.context = np.concatenate([replay.context, turn.append_ids.astype(np.int32)])
         params = SamplingParams(max_tokens=turn.gen_tokens, ignore_end=True)
         self._client.generate(
@@ -142,6 +143,18 @@ class Rollout:
         if all_over:
             self._ended.set()
         elif not over and not self._ended.is_set():
+            self._go_on(replay)
+
+    def _go_on(self, replay: _Replay) -> None:
+        """Submit a trajectory's next turn, after its tool's delay."""
+        delay_s = replay.trajectory.turns[replay.turn].tool_delay_s
+        if (
+            delay_s > 0
+        ):  # a timer, not a worker: waiting tools must not hold up other agents, nor the end of the program
+            timer = threading.Timer(delay_s, self._guarded, [replay])
+            timer.daemon = True
+            timer.start()
+        else:
             self._workers.submit(self._guarded, replay)
 
     def _progress(self, started: float, sampler: "_Sampler") -> Progress:
@@ -180,7 +193,7 @@ class Rollout:
             prefill_nodes=config.prefill_nodes,
             decode_nodes=config.decode_nodes,
             started_s=min((g.facts["submit_s"] for _, _, g in self._turns), default=started),
-            ended_s=max((t.finished_s for t in turns), default=started),
+            ended_s=max((g.token_times_s[-1] for _, _, g in self._turns), default=started),
             turns=turns,
             samples=sampler.samples,
             nic_rates_bytes_per_s={name: nic["rate_bytes_per_s"] for name, nic in nics.items()},

@@ -13,7 +13,7 @@ from dualpath_ray.base.errors import ConfigError, DualPathError, SystemDiedError
 from dualpath_ray.base.types import Role
 from dualpath_ray.cluster.leftovers import kept_dir, sweep_dead, temporary_dir
 from dualpath_ray.cluster.placement import Placement, RaySession
-from dualpath_ray.cluster.plan import SystemPlan, check_store
+from dualpath_ray.cluster.plan import SystemPlan, check_machine, check_store
 from dualpath_ray.engine.actor import DecodeEngineActor, PrefillEngineActor
 from dualpath_ray.engine.group import engine_id
 from dualpath_ray.engine.profile import EngineProfile
@@ -77,9 +77,18 @@ class System:
         self._cleanup.append(action)
 
     def stop(self) -> None:
-        """Remove everything that the start made. May be called twice."""
+        """Remove everything that the start made, whatever fails on the way. May be called twice.
+
+        Raises: the first error, once everything has been tried.
+        """
+        first: BaseException | None = None
         while self._cleanup:
-            self._cleanup.pop()()
+            try:
+                self._cleanup.pop()()
+            except BaseException as error:  # a second Ctrl-C too: what is left must still go
+                first = first or error
+        if first is not None:
+            raise first
 
     def status(self) -> dict[str, Any]:
         """Status of every actor, by kind and name."""
@@ -120,6 +129,8 @@ def start_system(
 def _start(system: System, address: str | None, keep_store: bool, progress: Progress, empty_store: bool) -> None:
     plan, config, handles = system.plan, system.plan.config, system.handles
     sweep_dead()
+    if address is None and not ray.is_initialized():
+        check_machine(plan, config.name)
     session = RaySession()
     system.on_stop(session.close)
     cpus = plan.num_engines * plan.cpus_per_engine

@@ -4,7 +4,7 @@ Checked once, where it enters; past that line it is typed, frozen and right. Val
 machine stay None here and are filled in by ``cluster/plan.py``.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -107,7 +107,7 @@ class ClusterConfig(_Section):
     engine: EngineConfig = EngineConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     storage: StorageConfig = StorageConfig()
-    profile: dict[str, Any] | None = Field(
+    profile: dict[str, NonNegativeFloat] | None = Field(
         None, description="Result of `dualpath profile`. Unset: a short one at start."
     )
     startup_timeout_s: NonNegativeFloat = Field(300.0, description="The system must be up within this time.")

@@ -155,6 +155,7 @@ class _Engine:
 
     # for clients -----------------------------------------------------------------------------------------------------
 
+    @ray.method(concurrency_group="events")
     def poll_events(self, client_id: str, wait_s: float) -> list[StepEvent]:
         """Step events of this client's requests, each told once."""
         return self._events.poll(client_id, wait_s)
@@ -261,5 +262,6 @@ class DecodeEngine(_Engine):
         }
 
 
-PrefillEngineActor = ray.remote(max_concurrency=8)(PrefillEngine)
-DecodeEngineActor = ray.remote(max_concurrency=8)(DecodeEngine)
+# Polls wait in threads of their own, one a client: were they to fill the default group, no ping or cancel could get in.
+PrefillEngineActor = ray.remote(max_concurrency=8, concurrency_groups={"events": 64})(PrefillEngine)
+DecodeEngineActor = ray.remote(max_concurrency=8, concurrency_groups={"events": 64})(DecodeEngine)

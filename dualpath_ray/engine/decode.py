@@ -159,6 +159,7 @@ class DecodeLoop:
             OpenSink(
                 request.request_id,
                 request.attempt,
+                request.seq,
                 self._engine,
                 request.prompt_tokens,
                 request.read_path,

@@ -95,7 +95,10 @@ def _refuse_sliding_windows(model: str, config: Any) -> None:
 
 def _end_tokens(model: str, config: Any) -> tuple[int, ...]:
     path = Path(model) / "generation_config.json"
-    ids = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    try:
+        ids = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    except ValueError as error:
+        raise ConfigError(f"model: {path} is no valid JSON; pull the model again") from error
     ids = config.eos_token_id if ids is None else ids
     return tuple(ids) if isinstance(ids, list | tuple) else () if ids is None else (int(ids),)
 

@@ -55,7 +55,8 @@ class GroupLeader:
         self._dirty = False
         self._finished: list[str] = []
         self._seen = 0
-        self._assigned: list[dict[str, Request]] = [{} for _ in range(num_engines)]
+        self._number = 0
+        self._assigned: list[dict[str, tuple[Request, Decision]]] = [{} for _ in range(num_engines)]
         self._stopping = False
 
     def start(self) -> None:
@@ -85,23 +86,37 @@ class GroupLeader:
         assert state is not None
         engines: list[PrefillLoad | DecodeLoad] = []
         for index, assigned in enumerate(self._assigned):
-            requests = list(assigned.values())
+            requests = [request for request, _ in assigned.values()]
             name, tokens = engine_id(self._node, index), sum(r.total_tokens for r in requests)
             if self._role is Role.PREFILL:
                 engines.append(PrefillLoad(name, len(requests), tokens))
             else:
                 free = self._hbm_tokens - sum(r.decode_tokens for r in requests)
                 engines.append(DecodeLoad(name, len(requests), tokens, free))
+        reads, buffer = self._not_opened(state)
         node = NodeLoad(
             self._node,
-            state.read_queue_tokens,
+            state.read_queue_tokens + reads,
             state.read_bytes,
             state.can_read,
-            state.free_buffer_tokens,
+            state.free_buffer_tokens - buffer,
             tuple(NicLoad(*nic) for nic in state.nics),
         )
         finished, self._finished, self._dirty = tuple(self._finished), [], False
-        return GroupReport(self._node, self._role, node, tuple(engines), self._seen, finished)
+        self._number += 1
+        return GroupReport(self._node, self._role, node, tuple(engines), self._seen, finished, self._number)
+
+    def _not_opened(self, state: NodeState) -> tuple[int, int]:
+        """(tokens to read here, buffer tokens) of decisions that are handed out and not in the node's state yet."""
+        opened: dict[int, int] = {engine: seq for engine, seq in state.opened}
+        mine = ReadPath.PE if self._role is Role.PREFILL else ReadPath.DE
+        reads = buffer = 0
+        for engine, assigned in enumerate(self._assigned):
+            for request, decision in assigned.values():
+                if decision.seq > opened.get(engine, 0):
+                    reads += request.hit_tokens if decision.read_path is mine else 0
+                    buffer += request.prompt_tokens if self._role is Role.DECODE else 0
+        return reads, buffer
 
     def _fetch_all(self) -> None:
         with self._changed:
@@ -124,7 +139,7 @@ class GroupLeader:
         with self._changed:
             if decision.seq <= self._seen:
                 return  # told again, because a report crossed it
-            self._assigned[engine][request.request_id] = request
+            self._assigned[engine][request.request_id] = (request, decision)
             self._seen = decision.seq
         self._dispatch(engine, bind(request, decision, self._block_tokens))
 

@@ -19,8 +19,6 @@ from dualpath_ray.kv.segment import Segment
 from dualpath_ray.traffic.copies import ChunkPlan
 from dualpath_ray.traffic.messages import LayerIn, LayerOut
 
-LAYERS_IN_ENGINE = 2  # the layer that computes and the one after it
-
 
 @dataclass(slots=True)
 class LayerTimes:
@@ -30,13 +28,9 @@ class LayerTimes:
     compute: list[tuple[float, float]] = field(default_factory=list)
 
     def overlapped_pairs(self) -> tuple[int, int]:
-        """(adjacent layer pairs whose second was loaded beside computation, pairs).
-
-        Beside: it began before the first of the pair was computed, and ended after the batch had begun to compute.
-        """
+        """(adjacent layer pairs whose second was on its way while the first computed, pairs)."""
         pairs = list(zip(self.load[1:], self.compute[:-1], strict=False))
-        begun = self.compute[0][0] if self.compute else 0.0
-        return sum(load[0] < compute[1] and load[1] > begun for load, compute in pairs), len(pairs)
+        return sum(load[0] < compute[1] and load[1] > compute[0] for load, compute in pairs), len(pairs)
 
 
 class KvMeter:
@@ -72,8 +66,8 @@ class BatchKv:
         self._layout = segment.layout
         self._plans, self._hit_slots, self._layerwise = list(plans), [list(s) for s in hit_slots], layerwise
         self._send, self._meter = send, meter
-        self._loaded: queue.SimpleQueue[list[torch.Tensor] | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(LAYERS_IN_ENGINE if layerwise else self._layout.num_layers)
+        self._loaded: queue.SimpleQueue[list[torch.Tensor] | Exception] = queue.SimpleQueue()
+        self._room = threading.Semaphore(1 if layerwise else self._layout.num_layers)
         self._arrived: dict[int, LayerIn] = {}
         self._gone = False
         self._arrival = threading.Condition()
@@ -82,7 +76,6 @@ class BatchKv:
         self._rows: list[torch.Tensor] = []
         self._waiting: list[list[torch.Tensor]] = []
         self.times = LayerTimes()
-        self._begun = time.monotonic()
         self._layer_bytes = sum(p.stop for p in self._plans) * self._layout.bytes_per_token_layer
         self._thread = threading.Thread(target=self._load_all, name="kv-loader", daemon=True)
         self._thread.start()
@@ -96,23 +89,31 @@ class BatchKv:
                 self._arrived[message.layer] = message
             self._arrival.notify_all()
 
-    def _region(self, layer: int) -> LayerIn | None:
-        """Waits until the layer's region may be used: its cached rows, if any, are in, and it may be written."""
+    def _region(self, layer: int) -> LayerIn:
+        """Waits until the layer's region may be used: its cached rows, if any, are in, and it may be written.
+
+        Raises: TransportError when the traffic manager is gone.
+        """
         with self._arrival:
             self._arrival.wait_for(lambda: self._gone or layer in self._arrived)
-            return self._arrived.get(layer)
+            if layer not in self._arrived:
+                raise TransportError("the traffic manager is gone")
+            return self._arrived[layer]
 
     # loader thread ---------------------------------------------------------------------------------------------------
 
     def _load_all(self) -> None:
+        try:
+            self._load_layers()
+        except Exception as error:  # the compute thread waits for these layers: it must hear why they do not come
+            self._loaded.put(error)
+
+    def _load_layers(self) -> None:
         for layer in range(self._layout.num_layers):
             self._room.acquire()
             started, offset = time.monotonic(), 0
             if self._staged:  # else the hit stands in PE slots: no need to wait for a region
                 arrived = self._region(layer)
-                if arrived is None:
-                    self._loaded.put(None)
-                    return
                 started, offset = arrived.started_s, arrived.offset
             rows = [self._gather(layer, i, offset) for i in range(len(self._plans))]
             self._meter.add(self._layer_bytes)
@@ -149,15 +150,16 @@ class BatchKv:
         elif layer == 0:
             self._waiting = [self._next_loaded() for _ in range(self._layout.num_layers)]
         self._rows = self._next_loaded() if self._layerwise else self._waiting[layer]
-        # layer 0's norm and projections come before its KV is asked for: it computes since the forward began
-        begun = time.monotonic() if layer else self._begun
-        self.times.compute.append((begun, begun))
+        now = time.monotonic()
+        self.times.compute.append((now, now))
+        if self._layerwise:
+            self._room.release()  # this layer computes: the next may come
         return self._rows
 
     def _next_loaded(self) -> list[torch.Tensor]:
         rows = self._loaded.get()
-        if rows is None:
-            raise TransportError("the traffic manager is gone")
+        if isinstance(rows, Exception):
+            raise rows
         return rows
 
     def end_layer(self, layer: int) -> None:
@@ -182,14 +184,11 @@ class BatchKv:
             if self._layerwise:
                 self._rows = []
             self._meter.add(-self._layer_bytes)
-            self._room.release()
 
     def _push(self, layer: int, rows: list[torch.Tensor]) -> None:
         """D2H: the new rows into the staging region; from there they go to the DE buffer."""
         per_token = self._layout.bytes_per_token_layer
         region = self._region(layer)
-        if region is None:
-            raise TransportError("the traffic manager is gone")
         for plan, row in zip(self._plans, rows, strict=True):
             first = region.offset + plan.new_row * per_token
             count = plan.stop - plan.start

@@ -119,6 +119,7 @@ class PrefillLoop:
                 OpenSource(
                     message.request_id,
                     message.attempt,
+                    message.seq,
                     self._engine,
                     message.read_path,
                     list(message.keys[: message.hit_blocks]),

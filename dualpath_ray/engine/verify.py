@@ -40,6 +40,24 @@ class PlainModel:
         near = ~argmax & (best - chosen <= NEAR_TIE)
         return len(positions), int(near.sum()), int((~argmax & ~near).sum())
 
+    def generate_again(
+        self, context: Sequence[int], spans: Sequence[tuple[int, int]], known: dict[tuple[int, ...], list[int]]
+    ) -> int:
+        """Tokens of a final context that ``generate`` itself chooses otherwise, turn by turn; near ties do not count.
+
+        ``known`` keeps answers by prompt: runs that agree share the work.
+        """
+        wrong = 0
+        for start, stop in spans:
+            prompt = tuple(context[:start])
+            if prompt not in known:
+                known[prompt] = self.generate(prompt, stop - start)
+            ours, theirs = list(context[start:stop]), known[prompt]
+            first = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), None)
+            if first is not None:  # after a near tie the continuations differ: the forward check tells which it was
+                wrong += self.check(context, [(start + first, start + first + 1)])[2]
+        return wrong
+
     @torch.inference_mode()
     def generate(self, prompt: Sequence[int], num_tokens: int) -> list[int]:
         """What transformers' own ``generate`` continues with: greedy, exactly ``num_tokens``, end tokens masked."""

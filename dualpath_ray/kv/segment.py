@@ -21,7 +21,7 @@ from dualpath_ray.kv.layout import KvLayout
 
 SHM_DIR = Path("/dev/shm")
 PREFIX = "dualpath"
-_MAGIC = b"DPSEGMT1"
+_MAGIC = b"DPSEGMT2"
 _HEADER = struct.Struct(
     "<8sIIIIqqq"
 )  # magic, layers, tokens, bytes, num_slots, staging_bytes, creator's pid, namespace

@@ -6,7 +6,7 @@ place in the queue and holds nothing.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from heapq import heapify, heappop, heappush
 
 from dualpath_ray.base.types import ReadPath, Role
@@ -30,6 +30,7 @@ class SchedulerCore:
         self._policy = policy
         self._policy_name = policy_name(policy)
         self._groups: dict[str, Group] = {}
+        self._latest: dict[str, GroupReport] = {}
         self._global: OrderedDict[str, Waiting] = OrderedDict()  # FIFO, by request id
         self._queued_in: dict[str, str] = {}  # request id -> decode group whose private queue it is in
         self._bound: dict[str, tuple[int, str]] = {}  # request id -> attempt and decode group, until finished there
@@ -75,6 +76,10 @@ class SchedulerCore:
 
     def report(self, report: GroupReport) -> None:
         """Take in a group's loads and completions; the first report of a group registers it."""
+        latest = self._latest.get(report.group_id)
+        if latest is not None and report.number < latest.number:
+            report = replace(latest, finished=report.finished)  # overtaken: only what it alone tells still counts
+        self._latest[report.group_id] = report
         self._seq = max(self._seq, report.seen)  # of a scheduler before this one: its numbers must not come again
         group = self._groups.get(report.group_id)
         if group is not None and group.role is not report.role:
@@ -99,6 +104,7 @@ class SchedulerCore:
 
         What was bound to it is not decided again here: its submitter submits a new attempt.
         """
+        self._latest.pop(group_id, None)
         group = self._groups.pop(group_id, None)
         if group is None:
             return

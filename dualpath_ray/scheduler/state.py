@@ -85,6 +85,7 @@ class GroupReport:
     engines: tuple[EngineLoad, ...]
     seen: int  # sequence number of the last decision that this group had received and counts in these loads
     finished: tuple[str, ...] = ()  # requests finished since the last report
+    number: int = 0  # counts up: two threads of a leader report, and a report may overtake another
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,9 @@ from dualpath_ray.traffic.nic import Nic
 from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
 from dualpath_ray.transport.load import transport_factory
 
+_LINK_TIMEOUT_S = 30
+_STATUS_TIMEOUT_S = 20
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
@@ -83,7 +86,7 @@ class TrafficManager:
         self._transport = transport_factory(spec.transport)(spec.node, self._segment)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | Future[dict[str, Any]] | None] = queue.SimpleQueue()
         self._io = ThreadPoolExecutor(spec.io_threads, "storage-io")
         self._copy = ThreadPoolExecutor(max(2, spec.num_engines), "pool-copy")
         self._engines: dict[int, Link] = {}
@@ -139,8 +142,12 @@ class TrafficManager:
             if node > self._spec.node:
                 link = Link.dial(link_path(self._spec.system, node), f"node:{self._spec.node}")
                 self._add_peer(node, link)
-        deadline = time.monotonic() + 30
-        while set(peers) - set(self._peers) and time.monotonic() < deadline:
+        deadline = time.monotonic() + _LINK_TIMEOUT_S
+        while missing := sorted(set(peers) - set(self._peers)):
+            if time.monotonic() > deadline:
+                raise TransportError(
+                    f"{self._spec.node} heard nothing of {', '.join(missing)} within {_LINK_TIMEOUT_S} s"
+                )
             time.sleep(0.01)
 
     def _on_link(self, name: str, link: Link) -> None:
@@ -168,17 +175,20 @@ class TrafficManager:
     # the core's loop -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        event: Event | None = Tick()
+        event: Event | Future[dict[str, Any]] | None = Tick()
         try:
             while event is not None:
-                for effect in self._core.handle(event, time.monotonic()):
-                    self._execute(effect)
+                if isinstance(event, Future):
+                    event.set_result(self._core.status(time.monotonic()))
+                else:
+                    for effect in self._core.handle(event, time.monotonic()):
+                        self._execute(effect)
                 event = self._next_event()
         except Exception as error:
             self._fail(TransportError(f"traffic manager of {self._spec.node} failed: {error!r}"))
             raise
 
-    def _next_event(self) -> Event | None:
+    def _next_event(self) -> Event | Future[dict[str, Any]] | None:
         deadline = self._core.next_deadline_s()
         try:
             if deadline is None:
@@ -243,8 +253,9 @@ class TrafficManager:
 
     def status(self) -> dict[str, Any]:
         """Counters of this node (``TrafficCore.status``), stamped with the wall clock."""
-        cpu_s = sum(os.times()[:2])
-        return {**self._core.status(time.monotonic()), "cpu_s": cpu_s, "time_s": time.time()}
+        answer: Future[dict[str, Any]] = Future()
+        self._events.put(answer)  # the core's thread answers: nobody else may look into it
+        return {**answer.result(_STATUS_TIMEOUT_S), "cpu_s": sum(os.times()[:2]), "time_s": time.time()}
 
     def read_spans(self) -> list[tuple[float, float, int]]:
         """(asked, done, bytes) of every block read, seconds of this host's monotonic clock."""

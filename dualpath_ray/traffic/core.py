@@ -34,7 +34,8 @@ class TrafficCore:
         self.prefill = PrefillSide(context, self.reads, rings)
         self.decode = DecodeSide(context, self.reads, self.write_back)
         self._report_interval_s = report_interval_s
-        self._reported: tuple[int, int, int] | None = None
+        self._reported: tuple[Any, ...] | None = None
+        self._opened: dict[int, int] = {}  # engine -> number of its last decision that was opened here
         self._reported_s = float("-inf")
         self._report_due_s: float | None = None
         self._nic_sample: tuple[float, dict[str, tuple[float, float]]] = (0.0, {})
@@ -69,6 +70,8 @@ class TrafficCore:
             context.op_done(event)
         elif isinstance(event, FromEngine):
             self._from_engine[type(event.message)](event.message)
+            if isinstance(event.message, m.OpenSource | m.OpenSink):
+                self._opened[event.message.engine] = event.message.seq
         elif isinstance(event, FromPeer):
             self._on_peer(event.node, event.message)
         while context.poll_nics():
@@ -96,7 +99,7 @@ class TrafficCore:
     def _report(self) -> None:
         """Tell the group's leader (engine 0) what it reports of this node when that has changed."""
         now = self.context.now_s
-        loads = (self.reads.read_queue_tokens, self.reads.read_bytes, self.context.pool.num_free)
+        loads = (self._read_queue_tokens(), self.reads.read_bytes, self._free_buffer_tokens(), *self._opened.items())
         if loads == self._reported:
             self._report_due_s = None
         elif now - self._reported_s < self._report_interval_s:
@@ -109,12 +112,23 @@ class TrafficCore:
         """Loads of this node as of now; NIC rates are means since the sample before."""
         context = self.context
         return m.NodeState(
-            read_queue_tokens=self.reads.read_queue_tokens,
+            read_queue_tokens=self._read_queue_tokens(),
             read_bytes=self.reads.read_bytes,
             can_read=context.can_read,
-            free_buffer_tokens=context.pool.num_free * context.layout.block_tokens,
+            free_buffer_tokens=self._free_buffer_tokens(),
             nics=self._nic_rates(now_s),
+            opened=[[engine, seq] for engine, seq in self._opened.items()],
         )
+
+    def _read_queue_tokens(self) -> int:
+        """``read_q``: what is asked for, and what will be as soon as there are slots."""
+        waiting = self.prefill.waiting_blocks + self.decode.waiting_blocks[0]
+        return self.reads.read_queue_tokens + waiting * self.context.layout.block_tokens
+
+    def _free_buffer_tokens(self) -> int:
+        """Free slots that nobody waits for."""
+        free = self.context.pool.num_free - self.decode.waiting_blocks[1]
+        return max(0, free) * self.context.layout.block_tokens
 
     def _nic_rates(self, now_s: float) -> list[list[Any]]:
         last_s, before = self._nic_sample

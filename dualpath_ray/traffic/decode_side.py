@@ -67,6 +67,13 @@ class DecodeSide:
         self._waiting.append(key)
         self.lease_waiting()
 
+    @property
+    def waiting_blocks(self) -> tuple[int, int]:
+        """(hit blocks to be read here, buffer blocks) of the requests that wait for slots."""
+        waiting = [s.opened for s in self._sinks.values() if not s.leased]
+        reads = sum(len(o.hit_keys) for o in waiting if o.read_path == ReadPath.DE)
+        return reads, sum(self._context.layout.num_blocks(o.prompt_tokens) for o in waiting)
+
     def _sink(self, request_id: str, attempt: int) -> _Sink | None:
         return self._sinks.get((request_id, attempt))
 

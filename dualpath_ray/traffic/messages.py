@@ -35,6 +35,7 @@ class OpenSource:
 
     request_id: str
     attempt: int
+    seq: int  # of the scheduler's decision
     engine: int
     read_path: str
     hit_keys: list[bytes]
@@ -135,6 +136,7 @@ class OpenSink:
 
     request_id: str
     attempt: int
+    seq: int  # of the scheduler's decision
     engine: int
     prompt_tokens: int
     read_path: str
@@ -224,13 +226,17 @@ class SinkClosed:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """What the group's leader reports of its node. ``nics``: [name, bytes per second, utilisation] each."""
+    """What the group's leader reports of its node. ``nics``: [name, bytes per second, utilisation] each.
+
+    ``opened``: [engine, seq] of the last decision of each engine that these loads count.
+    """
 
     read_queue_tokens: int
     read_bytes: int
     can_read: bool
     free_buffer_tokens: int
     nics: list[list[Any]]
+    opened: list[list[int]]
 
 
 # between traffic managers ----------------------------------------------------------------------------------------------

@@ -151,6 +151,15 @@ class PrefillSide:
             self._context.send(message.engine, SourceGone(message.request_id, message.attempt))
         self._start(source)
 
+    @property
+    def waiting_blocks(self) -> int:
+        """Hit blocks that will be read here and wait for a DE buffer or for slots."""
+        return sum(
+            len(s.opened.hit_keys)
+            for s in self._sources.values()
+            if s.opened is not None and s.path is ReadPath.PE and not s.acquired and not s.revoked
+        )
+
     def on_offer(self, message: Offer) -> None:
         source = self._source(message.request_id, message.attempt)
         source.offer = message

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,15 +14,15 @@ import psutil
 import pytest
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+NAME = f"t-{secrets.token_hex(4)}"  # other systems on this machine are none of these tests' business
 DUALPATH = Path(sys.executable).parent / "dualpath"
 SLOW = {"node": {"snic_bps": "100 KB/s", "cnic_bps": "1 MB/s"}}  # a minute and more: long enough to be interrupted
 
 
 def config_file(tmp_path: Path, more: dict[str, object] | None = None) -> Path:
     path = tmp_path / "config.yaml"  # JSON is YAML
-    path.write_text(
-        json.dumps({"prefill_nodes": 1, "decode_nodes": 1, "model": "toy-llama", "block_tokens": 16, **(more or {})})
-    )
+    base = {"prefill_nodes": 1, "decode_nodes": 1, "model": "toy-llama", "block_tokens": 16, "name": NAME}
+    path.write_text(json.dumps({**base, **(more or {})}))
     return path
 
 
@@ -38,7 +39,9 @@ def wait_for_actor(process: subprocess.Popen[str], kind: str) -> psutil.Process:
         assert process.poll() is None, process.communicate()
         for child in psutil.Process(process.pid).children(recursive=True):
             try:
-                if f"ray::{kind}" in " ".join(child.cmdline()) and list(Path("/dev/shm").glob("dualpath.*.d0.sock")):
+                if f"ray::{kind}" in " ".join(child.cmdline()) and list(
+                    Path("/dev/shm").glob(f"dualpath.{NAME}-*.d0.sock")
+                ):
                     time.sleep(6)
                     return child
             except psutil.NoSuchProcess:
@@ -47,10 +50,10 @@ def wait_for_actor(process: subprocess.Popen[str], kind: str) -> psutil.Process:
     raise AssertionError(f"no {kind} appeared")
 
 
-def traces(pids: list[int]) -> list[str]:
+def traces(driver: int, pids: list[int]) -> list[str]:
     """Processes of the run that still live, and files that carry its marks."""
-    files = [str(p) for p in Path("/dev/shm").glob("dualpath.*")]
-    temporary = [str(p) for p in Path(tempfile.gettempdir()).glob("dualpath-*")]
+    files = [str(p) for p in Path("/dev/shm").glob(f"dualpath.{NAME}-*")]
+    temporary = [str(p) for p in Path(tempfile.gettempdir()).glob(f"dualpath-*-{driver}-*")]
     return [f"process {pid}" for pid in alive(pids)] + files + temporary
 
 
@@ -65,12 +68,12 @@ def alive(pids: list[int]) -> list[int]:
     return found
 
 
-def end(process: subprocess.Popen[str], before: list[str], pids: list[int]) -> tuple[int, str]:
+def end(process: subprocess.Popen[str], pids: list[int]) -> tuple[int, str]:
     _, stderr = process.communicate(timeout=60)
     deadline = time.monotonic() + 20
-    while set(traces(pids)) - set(before) and time.monotonic() < deadline:
+    while traces(process.pid, pids) and time.monotonic() < deadline:
         time.sleep(0.2)  # killed processes take a moment to be reaped
-    assert set(traces(pids)) - set(before) == set()
+    assert traces(process.pid, pids) == []
     return process.returncode, stderr
 
 
@@ -80,30 +83,27 @@ def family(process: subprocess.Popen[str]) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["TrafficManager", "PrefillEngine", "StorageNode", "RequestScheduler"])
 def test_a_dead_process_ends_the_run_with_one_sentence(kind: str, tmp_path: Path) -> None:
-    before = traces([])
     process = start(tmp_path, config_file(tmp_path, SLOW))
     victim = wait_for_actor(process, kind)
     pids = family(process)
     victim.kill()
     killed = time.monotonic()
-    code, stderr = end(process, before, pids)
+    code, stderr = end(process, pids)
     assert code == 1 and time.monotonic() - killed < 90  # 30 s on an idle machine; the bound here only catches a hang
     sentences = [line for line in stderr.splitlines() if line.strip()]
     assert len(sentences) == 1, stderr
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
-    before = traces([])
     process = start(tmp_path, config_file(tmp_path, SLOW))
     wait_for_actor(process, "DecodeEngine")
     pids = family(process)
     process.send_signal(signal.SIGINT)
-    code, stderr = end(process, before, pids)
+    code, stderr = end(process, pids)
     assert code == 130 and "Traceback" not in stderr
 
 
 def test_what_a_killed_run_leaves_the_next_one_removes(tmp_path: Path) -> None:
-    before = traces([])
     process = start(tmp_path, config_file(tmp_path, SLOW))
     wait_for_actor(process, "DecodeEngine")
     pids = family(process)
@@ -113,12 +113,12 @@ def test_what_a_killed_run_leaves_the_next_one_removes(tmp_path: Path) -> None:
     while alive(pids) and time.monotonic() < deadline:
         time.sleep(0.2)
     after = start(tmp_path, config_file(tmp_path), "after")
-    code, stderr = end(after, before, pids)
+    code, stderr = end(after, pids)
     assert code == 0, stderr
+    assert traces(process.pid, pids) == []
 
 
 def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
-    before = traces([])
     both = [start(tmp_path, config_file(tmp_path), name) for name in ("one", "two")]
     for process in both:
         out, err = process.communicate(timeout=200)
@@ -127,4 +127,5 @@ def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
         json.loads((tmp_path / name / "summary.json").read_text())["runs"][0]["hit_tokens"] for name in ("one", "two")
     ]
     assert hits[0] == hits[1] > 0
-    assert set(traces([])) - set(before) == set()
+    for process in both:
+        assert traces(process.pid, []) == []

@@ -99,4 +99,4 @@ def test_layerwise_holds_two_layers_whatever_their_number() -> None:
             layer = system.plan.layout.bytes_per_token_layer * max(t.prompt_tokens for t in record.turns)
     assert abs(peaks[0] - peaks[1]) <= layer
     assert peaks[1] <= 2 * layer
-    assert all(overlapped > 0 and total > 0 for overlapped, total in pairs)
+    assert all(overlapped >= 0.9 * total > 0 for overlapped, total in pairs), pairs

@@ -120,7 +120,7 @@ class FakePrefill:
             node, cnic = message.decode
             hits = list(message.keys[: message.hit_blocks])
             written_later = list(message.being_written)
-            self._send(m.OpenSource(*message.key, self._engine, message.path, hits, written_later, node, cnic))
+            self._send(m.OpenSource(*message.key, 0, self._engine, message.path, hits, written_later, node, cnic))
         elif isinstance(message, m.SourceReady):
             source = self._sources[message.request_id]
             if source.request.attempt == message.attempt:
@@ -286,7 +286,7 @@ class FakeDecode:
         self._requests[request.key] = _Running(request)
         hits, later = list(request.keys[: request.hit_blocks]), list(request.being_written)
         tokens = len(request.tokens)
-        self._send(m.OpenSink(*request.key, self._engine, tokens, request.path, hits, later, request.prefill[0]))
+        self._send(m.OpenSink(*request.key, 0, self._engine, tokens, request.path, hits, later, request.prefill[0]))
         if request.key in self._cancelled_early:
             self.cancel(request.key)
 

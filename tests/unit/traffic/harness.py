@@ -251,7 +251,7 @@ class World:
                 target = effect.to if isinstance(effect.to, str) else f"{name}/e{effect.to}"
                 self._send(name, target, effect.message)
             elif isinstance(effect, Fail):
-                raise AssertionError(effect.reason)
+                raise AssertionError(effect.error)
             elif isinstance(effect, IndexCall):
                 call = partial(
                     self.storage.call, effect.method, effect.args, partial(self._index_answers, name, effect.op)

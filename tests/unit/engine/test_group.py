@@ -1,0 +1,79 @@
+"""The leader's reports: what it has handed out and its node has not opened yet is counted, nothing twice."""
+
+from dualpath_ray.base.types import ReadPath, Role
+from dualpath_ray.engine.group import GroupLeader, client_payload
+from dualpath_ray.engine.sampling import SamplingParams
+from dualpath_ray.scheduler.state import Decision, DecodeLoad, GroupReport, PrefillLoad, Request
+from dualpath_ray.traffic.messages import NodeState
+
+PAYLOAD = client_payload("c", bytes(4 * 100), [], [], SamplingParams(max_tokens=10))
+
+
+def request(number: int) -> Request:
+    return Request(f"r{number}", 1, "t", 100, 64, 10, 1, PAYLOAD)
+
+
+def decision(number: int, path: ReadPath) -> Decision:
+    return Decision(number, f"r{number}", 1, "d0", "d0/e0", "d0", "p0", "p0/e0", "p0", path, "", {})
+
+
+def leader(role: Role) -> tuple[GroupLeader, list[object]]:
+    given: list[object] = []
+    made = GroupLeader(
+        "p0" if role is Role.PREFILL else "d0",
+        role,
+        1,
+        1000,
+        16,
+        0.02,
+        lambda report, wait_s: [],
+        lambda report: None,
+        lambda engine, r: given.append(r),
+        lambda reason: None,
+    )
+    return made, given
+
+
+def state(read_queue_tokens: int, free_buffer_tokens: int, opened: list[list[int]]) -> NodeState:
+    return NodeState(read_queue_tokens, 0, True, free_buffer_tokens, [], opened)
+
+
+def report(made: GroupLeader) -> GroupReport:
+    return made._take_report()
+
+
+def test_reads_on_this_side_count_until_the_node_has_opened_them() -> None:
+    made, given = leader(Role.PREFILL)
+    made.on_node_state(state(0, 4096, []))
+    for number, path in enumerate((ReadPath.PE, ReadPath.DE, ReadPath.PE), 1):
+        made._hand_out(request(number), decision(number, path))
+    assert len(given) == 3
+    assert report(made).node.read_queue_tokens == 2 * 64
+    assert report(made).engines == (PrefillLoad("p0/e0", 3, 3 * 110),)
+    made.on_node_state(state(64, 4096, [[0, 2]]))
+    assert report(made).node.read_queue_tokens == 64 + 64
+    made.on_node_state(state(128, 4096, [[0, 3]]))
+    assert report(made).node.read_queue_tokens == 128
+
+
+def test_decode_buffer_and_hbm_count_from_the_hand_out_on() -> None:
+    made, _ = leader(Role.DECODE)
+    made.on_node_state(state(0, 160, []))
+    made._hand_out(request(1), decision(1, ReadPath.PE))
+    seen = report(made)
+    assert seen.node.free_buffer_tokens == 60 and seen.node.read_queue_tokens == 0
+    assert seen.engines == (DecodeLoad("d0/e0", 1, 110, 1000 - 110),)
+    made.on_node_state(state(0, 48, [[0, 1]]))
+    made.on_finished(0, "r1")
+    done = report(made)
+    assert done.node.free_buffer_tokens == 48 and done.finished == ("r1",)
+    assert done.engines == (DecodeLoad("d0/e0", 0, 0, 1000),)
+    assert report(made).finished == () and report(made).number > done.number
+
+
+def test_a_decision_that_is_told_again_is_handed_out_once() -> None:
+    made, given = leader(Role.PREFILL)
+    made.on_node_state(state(0, 4096, []))
+    made._hand_out(request(1), decision(1, ReadPath.PE))
+    made._hand_out(request(1), decision(1, ReadPath.PE))
+    assert len(given) == 1
