@@ -8,7 +8,7 @@ import click
 @click.command(short_help="Measure the engine of a configuration.")
 @click.argument("config", type=click.Path(path_type=Path))
 def profile(config: Path) -> None:
-    """Measure the engine of a CONFIG file, and print what to put there to save the short profile at start."""
+    """Measure the engine of a CONFIG file, and print what to put there in place of the short profile at start."""
     from dualpath_ray.ops.profile import profile_config
 
-    profile_config(config, click.echo)
+    profile_config(config, click.echo, lambda line: click.echo(line, err=True))

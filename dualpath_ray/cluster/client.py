@@ -155,9 +155,8 @@ class Client:
         self._system, self._plan = system, system.plan
         self._id = secrets.token_hex(4)
         self._handles = system.handles
-        self.weights_version = system.plan.config.weights_version
-        self._salt = system.plan.scope.salt()
         self._index = ShardedIndex(len(system.handles.storage), self._call_index)
+        self._scope = replace(system.plan.scope, weights_version=self._stored_version())
         self._lock = threading.Lock()
         self._running: dict[str, Generation] = {}
         self._next = 0
@@ -191,7 +190,8 @@ class Client:
             self._next += 1
             request_id = f"{self._id}-{self._next}"
         layout = self._plan.layout
-        keys = block_keys(tokens, layout.block_tokens, self._salt)
+        scope = self._scope  # one for the whole request, should the weights change meanwhile
+        keys = block_keys(tokens, layout.block_tokens, scope.salt())
         found = self._lookup(request_id, keys)
         hits = hit_blocks([f != ABSENT for f in found], len(tokens), layout.block_tokens)
         request = Request(
@@ -203,7 +203,13 @@ class Client:
             max_new_tokens=params.max_tokens,
             num_samples=params.num_samples,
             payload=client_payload(
-                self._id, tokens.tobytes(), keys, [f == BEING_WRITTEN for f in found[:hits]], params
+                self._id,
+                tokens.tobytes(),
+                keys,
+                [f == BEING_WRITTEN for f in found[:hits]],
+                scope.salt(),
+                scope.weights_version,
+                params,
             ),
         )
         generation = Generation(self, request, submit_s, on_end)
@@ -276,12 +282,20 @@ class Client:
 
     def update_weights(self, version: int) -> None:
         """New weights: the version enters the keys, so that no old block is a hit; old ones are evicted first."""
-        scope = replace(self._plan.scope, weights_version=version)
-        self._salt, self.weights_version = scope.salt(), version
-        calls = [t.set_weights_version.remote(version) for t in self._handles.traffic.values()]
-        calls += [e.set_salt.remote(self._salt) for e in self._handles.decode.values()]
-        ray.get(calls)
+        self._scope = replace(self._scope, weights_version=version)
         self._index.each("set_weights_version", version).result()
+
+    @property
+    def weights_version(self) -> int:
+        """That this client's requests are keyed with."""
+        return self._scope.weights_version
+
+    def _stored_version(self) -> int:
+        """The version that the storage nodes hold for current: a client may come after an update."""
+        try:
+            return max(int(status["weights_version"]) for status in self._index.each("status").result())
+        except ray.exceptions.RayError as error:
+            raise SystemDiedError(f"a storage node is gone: {first_line(error)}") from error
 
     def decisions(self, since_seq: int = 0) -> list[dict[str, Any]]:
         """Records of the scheduler's decisions, with the inputs that each was made on."""

@@ -156,6 +156,8 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         for i in range(config.storage.num_nodes)
     ]
     _wait([s.ping.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
+    version = config.weights_version
+    _wait([s.set_weights_version.remote(version) for s in handles.storage], "a storage node", config.startup_timeout_s)
     if empty_store:
         _wait([s.clear.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
     if keep_store:

@@ -36,7 +36,6 @@ class EngineSpec:
     description: ModelDescription
     dtype: str
     seed: int
-    salt: bytes  # of block keys
     max_context_tokens: int
     hbm_tokens: int
     limits: PrefillLimits
@@ -49,9 +48,6 @@ class _Engine:
 
     def __init__(self, spec: EngineSpec) -> None:
         """Raises: ConfigError when the model cannot be loaded."""
-        os.environ["OMP_NUM_THREADS"] = str(spec.threads)
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         import torch
 
         torch.set_num_threads(spec.threads)
@@ -72,7 +68,8 @@ class _Engine:
 
     def warm_up(self) -> dict[str, Any]:
         """Run the first forwards and return the profile: the configured one, or a short one taken now."""
-        measured = profile_engine(self.adapter, self._spec.max_context_tokens)
+        given = self._profile is not None  # then the forwards only warm up
+        measured = profile_engine(self.adapter, self._spec.max_context_tokens, 1 if given else 3)
         self._profile = self._profile or measured
         return self._profile.to_dict()
 
@@ -233,7 +230,6 @@ class DecodeEngine(_Engine):
             self._spec.engine,
             self.adapter,
             segment,
-            self._spec.salt,
             self._link.send,
             self._events.emit,
             self._finished,
@@ -243,11 +239,6 @@ class DecodeEngine(_Engine):
         """Stop a request wherever it is; its finished event says ``cancelled``."""
         assert self._loop is not None
         self._loop.inbox.put(Cancel(request_id))
-
-    def set_salt(self, salt: bytes) -> None:
-        """Keys of blocks that fill from now on are chained with this salt (new weights)."""
-        assert isinstance(self._loop, DecodeLoop)
-        self._loop.salt = salt
 
     def status(self) -> dict[str, Any]:
         """Counters, for displays and tests."""

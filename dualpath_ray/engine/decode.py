@@ -86,12 +86,11 @@ class DecodeLoop:
         engine: int,
         adapter: ModelAdapter,
         segment: Segment,
-        salt: bytes,
         send: Callable[[Any], None],
         emit: Callable[[str, StepEvent], None],
         finished: Callable[[str], None],
     ) -> None:
-        self._engine, self._adapter, self._segment, self.salt = engine, adapter, segment, salt
+        self._engine, self._adapter, self._segment = engine, adapter, segment
         self._layout = segment.layout
         self._send, self._emit, self._finished = send, emit, finished
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -186,7 +185,9 @@ class DecodeLoop:
         persist = [[b, request.keys[b], request.keys[b - 1] if b else ROOT] for b in range(message.hit_blocks, whole)]
         running.unregistered += len(persist)
         running.loaded = True
-        self._send(SinkLoaded(request.request_id, request.attempt, request.trajectory_id, persist))
+        self._send(
+            SinkLoaded(request.request_id, request.attempt, request.trajectory_id, request.weights_version, persist)
+        )
         parent = request.keys[whole - 1] if whole else ROOT
         for index, (token, logprob) in enumerate(message.first):
             tensor = torch.from_numpy(kv if index == 0 else kv.copy())
@@ -255,7 +256,7 @@ class DecodeLoop:
         request, size = running.request, self._layout.block_tokens
         block = sequence.num_blocks
         context = np.concatenate([request.token_ids, np.array(sequence.generated, np.int32)])[: sequence.kv_tokens]
-        key = block_keys(context, size, self.salt, sequence.parent, block)[0]
+        key = block_keys(context, size, request.salt, sequence.parent, block)[0]
         running.copying[self._next_want] = (sequence, block, key, sequence.parent)
         running.unregistered += 1
         sequence.parent, sequence.num_blocks = key, block + 1
@@ -270,7 +271,14 @@ class DecodeLoop:
         self._segment.full_block(message.slot)[:] = sequence.kv[:, block * size : (block + 1) * size].numpy()
         request = running.request
         ready = PersistReady(
-            request.request_id, request.attempt, self._engine, request.trajectory_id, message.slot, key, parent
+            request.request_id,
+            request.attempt,
+            self._engine,
+            request.trajectory_id,
+            request.weights_version,
+            message.slot,
+            key,
+            parent,
         )
         self._send(ready)
 

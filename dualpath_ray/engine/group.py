@@ -176,7 +176,13 @@ def bind(request: Request, decision: Decision, block_tokens: int) -> EngineReque
 
 
 def client_payload(
-    client_id: str, token_ids: bytes, keys: list[bytes], being_written: list[bool], params: SamplingParams
+    client_id: str,
+    token_ids: bytes,
+    keys: list[bytes],
+    being_written: list[bool],
+    salt: bytes,
+    weights_version: int,
+    params: SamplingParams,
 ) -> dict[str, Any]:
     """What a client hands through the scheduler to the engines. Args: token_ids: int32, little endian."""
     return {
@@ -184,6 +190,8 @@ def client_payload(
         "token_ids": token_ids,
         "keys": keys,
         "being_written": being_written,
+        "salt": salt,
+        "weights_version": weights_version,
         "params": asdict(params),
     }
 

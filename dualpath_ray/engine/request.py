@@ -22,6 +22,8 @@ class EngineRequest:
     keys: tuple[bytes, ...]  # of every whole block of the prompt
     hit_blocks: int
     being_written: tuple[bool, ...]  # per hit block
+    salt: bytes  # of the keys: blocks that fill while it decodes continue their chain
+    weights_version: int
     params: SamplingParams
     read_path: ReadPath
     prefill_node: str

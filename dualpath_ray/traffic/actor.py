@@ -67,7 +67,6 @@ class NodeSpec:
     store_root: str
     verify: bool
     transport: str
-    weights_version: int
     max_write_back_blocks: int
     io_threads: int
     report_interval_s: float
@@ -117,7 +116,7 @@ class TrafficManager:
             StagingRing(segment.staging_offset + g * depth * region, region, depth)
             for g in range(spec.num_engines if spec.role is Role.PREFILL else 0)
         ]
-        return TrafficCore(context, rings, spec.weights_version, spec.max_write_back_blocks, spec.report_interval_s)
+        return TrafficCore(context, rings, spec.max_write_back_blocks, spec.report_interval_s)
 
     def _can_read(self) -> bool:
         try:
@@ -236,7 +235,7 @@ class TrafficManager:
 
     def _write(self, effect: WriteBlock) -> None:
         slot = self._segment.slots[effect.slot]
-        seal(slot, SealedHeader(self._spec.layout, self._core.write_back.weights_version, effect.key, effect.parent))
+        seal(slot, SealedHeader(self._spec.layout, effect.weights_version, effect.key, effect.parent))
         self._store.write(effect.key, slot)
 
     def _index_call(self, effect: IndexCall) -> Future[Any]:
@@ -264,10 +263,6 @@ class TrafficManager:
     def leases(self) -> list[tuple[int, str, int]]:
         """(slot, owner, attempt) of every live lease."""
         return BufferPool(self._segment).leases()
-
-    def set_weights_version(self, version: int) -> None:
-        """Blocks written from now on carry this version."""
-        self._core.write_back.weights_version = version
 
     def ping(self) -> str:
         """Raises: TransportError, StoreFullError and others with the reason when this node cannot go on."""

@@ -60,8 +60,8 @@ class NodeContext:
     def read_block(self, key: bytes, slot: int, done: Callback) -> None:
         self.outbox.append(ReadBlock(self._op(done), key, slot))
 
-    def write_block(self, key: bytes, parent: bytes, slot: int, done: Callback) -> None:
-        self.outbox.append(WriteBlock(self._op(done), key, parent, slot))
+    def write_block(self, key: bytes, parent: bytes, weights_version: int, slot: int, done: Callback) -> None:
+        self.outbox.append(WriteBlock(self._op(done), key, parent, weights_version, slot))
 
     def index(self, method: str, *args: Any, done: Callback) -> None:
         self.outbox.append(IndexCall(self._op(done), method, args))

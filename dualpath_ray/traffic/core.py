@@ -24,13 +24,12 @@ class TrafficCore:
         self,
         context: NodeContext,
         rings: list[StagingRing],
-        weights_version: int,
         max_write_back_blocks: int,
         report_interval_s: float,
     ) -> None:
         self.context = context
         self.reads = HitReads(context)
-        self.write_back = WriteBack(context, weights_version, max_write_back_blocks)
+        self.write_back = WriteBack(context, max_write_back_blocks)
         self.prefill = PrefillSide(context, self.reads, rings)
         self.decode = DecodeSide(context, self.reads, self.write_back)
         self._report_interval_s = report_interval_s

@@ -161,7 +161,9 @@ class DecodeSide:
             return
         del self._sinks[message.request_id, message.attempt]
         slots = sink.slots
-        blocks = [NewBlock(key, parent, slots[block]) for block, key, parent in message.persist]
+        blocks = [
+            NewBlock(key, parent, message.weights_version, slots[block]) for block, key, parent in message.persist
+        ]
         kept = {b.slot for b in blocks}
         self._reads.release(sink.shared)
         self._context.pool.release([s for s in sink.own if s not in kept])
@@ -189,7 +191,7 @@ class DecodeSide:
         self._write_back.want_slot(message.request_id, message.attempt, granted)
 
     def on_persist_ready(self, message: PersistReady) -> None:
-        block = NewBlock(message.key, message.parent, message.slot)
+        block = NewBlock(message.key, message.parent, message.weights_version, message.slot)
         self._persist(message.engine, message.request_id, message.attempt, message.trajectory_id, [block], counted=True)
 
     def on_close(self, message: CloseSink) -> None:

@@ -23,6 +23,7 @@ class WriteBlock:
     op: int
     key: bytes
     parent: bytes
+    weights_version: int
     slot: int
 
 

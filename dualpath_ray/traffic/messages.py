@@ -152,6 +152,7 @@ class SinkLoaded:
     request_id: str
     attempt: int
     trajectory_id: str
+    weights_version: int
     persist: list[list[Any]]
 
 
@@ -173,6 +174,7 @@ class PersistReady:
     attempt: int
     engine: int
     trajectory_id: str
+    weights_version: int
     slot: int
     key: bytes
     parent: bytes

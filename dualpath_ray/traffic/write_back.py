@@ -17,15 +17,15 @@ class NewBlock:
 
     key: bytes
     parent: bytes
+    weights_version: int
     slot: int
 
 
 class WriteBack:
     """The write-back queue of a decode node."""
 
-    def __init__(self, context: NodeContext, weights_version: int, max_blocks: int) -> None:
+    def __init__(self, context: NodeContext, max_blocks: int) -> None:
         self._context = context
-        self.weights_version = weights_version
         self._max_blocks = max_blocks
         self.on_free: Callable[[], None] = nothing  # a slot became free: whoever waits for one may go on
         self._wanted: deque[tuple[str, int, Callable[[int], None]]] = deque()
@@ -61,7 +61,7 @@ class WriteBack:
         if not counted:
             self.writing_blocks += len(blocks)
         self._context.pool.mark([b.slot for b in blocks], WRITING)
-        entries = [(b.key, b.parent, self.weights_version, trajectory_id) for b in blocks]
+        entries = [(b.key, b.parent, b.weights_version, trajectory_id) for b in blocks]
 
         def begun(event: OpDone) -> None:
             if event.error:
@@ -112,7 +112,7 @@ class WriteBack:
             context.snic,
             Direction.OUT,
             context.layout.sealed_bytes,
-            on_start=lambda: context.write_block(block.key, block.parent, block.slot, written),
+            on_start=lambda: context.write_block(block.key, block.parent, block.weights_version, block.slot, written),
             on_finish=part_done,
         )
 

@@ -6,7 +6,7 @@ from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.scheduler.state import Decision, DecodeLoad, GroupReport, PrefillLoad, Request
 from dualpath_ray.traffic.messages import NodeState
 
-PAYLOAD = client_payload("c", bytes(4 * 100), [], [], SamplingParams(max_tokens=10))
+PAYLOAD = client_payload("c", bytes(4 * 100), [], [], b"", 0, SamplingParams(max_tokens=10))
 
 
 def request(number: int) -> Request:

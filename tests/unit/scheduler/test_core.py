@@ -257,3 +257,10 @@ def test_replay_answers_what_another_policy_would_have_chosen(make):
     other = replay(to_record(decision), policy=prefill_only)
     assert other.read_path is ReadPath.PE
     assert (other.prefill_engine, other.decode_engine) == (decision.prefill_engine, decision.decode_engine)
+
+
+def test_an_overtaken_report_does_not_bring_old_loads_back(make):
+    idle, busy = make.decode("d0", (0, 0)), make.decode("d0", (900, 900))
+    core = with_reports(make.limits, make.prefill(), replace(busy, number=2), replace(idle, number=1, finished=("x",)))
+    in_order = with_reports(make.limits, make.prefill(), replace(idle, number=1), replace(busy, number=2))
+    assert core.status()["groups"] == in_order.status()["groups"]

@@ -305,7 +305,7 @@ class FakeDecode:
         running.parent = request.keys[whole - 1] if whole else ROOT
         running.tokens = [*request.tokens, int(message.first[0][0])]
         self.loaded_hits[request.key] = message.hit_blocks
-        self._send(m.SinkLoaded(*request.key, request.trajectory_id, persist))
+        self._send(m.SinkLoaded(*request.key, request.trajectory_id, 0, persist))
 
     def _step(self) -> None:
         running = self._random.choice([r for r in self._requests.values() if r.loaded and not r.done])
@@ -330,7 +330,7 @@ class FakeDecode:
             rows = kv_rows(running.tokens, layer, first, first + layout.block_tokens, layout.bytes_per_token_layer)
             self._segment.full_block(message.slot)[layer] = rows
         request = running.request
-        self._send(m.PersistReady(*request.key, self._engine, request.trajectory_id, message.slot, key, parent))
+        self._send(m.PersistReady(*request.key, self._engine, request.trajectory_id, 0, message.slot, key, parent))
 
     def _finish_if_over(self, running: _Running) -> None:
         if running.loaded and running.done and not running.unregistered:

@@ -131,7 +131,7 @@ class World:
         cnic, charged = setup.cnic_bytes_per_s, setup.charged
         cnics = [Nic(f"{name}/cnic{g}", cnic, cnic, charged) for g in range(setup.engines)]
         context = NodeContext(name, layout, BufferPool(segment), segment.slots_offset, snic, cnics)
-        core = TrafficCore(context, rings, 0, max(1, slots // 4), 0.02)
+        core = TrafficCore(context, rings, max(1, slots // 4), 0.02)
         node = Node(core, segment, SharedMemoryTransport(name, segment), rings)
         for g in range(setup.engines):
             send = partial(self._send, f"{name}/e{g}", name)
