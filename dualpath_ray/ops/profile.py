@@ -40,7 +40,5 @@ def _explain(profile: EngineProfile, alpha_tokens: int, say: Callable[[str], Non
     alpha = f"{alpha_tokens} tokens" if alpha_tokens < 2**40 else "no limit (node.snic_bps is not set)"
     say(f"alpha: {alpha}, what a node's storage NIC reads in 3 s")
     say(f"beta: {profile.beta_tokens()} tokens, what the engine prefills in 5 s at nine cached tokens for a new one")
-    say(
-        f"attention: {profile.overhead_s * 1e6:.0f} us a request and layer + {profile.s_per_flop * 1e12:.2f} ps a FLOP"
-    )
+    say(f"attention: {profile.overhead_s * 1e6:.0f} us a request and layer + {profile.s_per_flop * 1e12:.2f} ps a FLOP")
     say(f"prefill: {profile.new_tokens_per_s:.0f} new tokens/s; put this into the configuration file:")
