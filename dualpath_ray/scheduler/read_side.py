@@ -1,11 +1,9 @@
 """Which side's storage NIC reads a request's hit blocks: the path policies (section 6, read side)."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
-from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.plugin import load_callable
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.scheduler.state import NodeLoad, Request
 
@@ -76,16 +74,7 @@ def load_policy(name: str) -> ReadPathPolicy:
     """
     if name in _POLICIES:
         return _POLICIES[name]
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise ConfigError(f"scheduler.read_path: {name!r} is no policy; write {', '.join(_POLICIES)} or module:attr")
-    try:
-        policy = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"scheduler.read_path: {name!r} cannot be imported ({error})") from error
-    if not callable(policy):
-        raise ConfigError(f"scheduler.read_path: {name!r} is no callable that takes ReadSideInputs")
-    return cast(ReadPathPolicy, policy)
+    return load_callable(name, "scheduler.read_path", "policy", list(_POLICIES), "ReadSideInputs")
 
 
 def policy_name(policy: ReadPathPolicy) -> str:

@@ -1,10 +1,9 @@
 """Opens the store that the configuration names."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.plugin import load_callable
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.storage.local import LocalBlockStore
 from dualpath_ray.storage.memory import MemoryBlockStore
@@ -20,17 +19,7 @@ def store_factory(spec: str) -> Callable[[Path, KvLayout], BlockStore]:
         return LocalBlockStore
     if spec == "memory":
         return lambda root, layout: MemoryBlockStore(layout)
-    module, _, attribute = spec.partition(":")
-    if not module or not attribute:
-        raise ConfigError(f"storage.store: {spec!r} is no store; write local, memory or module:attr")
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"storage.store: {spec!r} cannot be imported ({error})") from error
-    if not callable(factory):
-        raise ConfigError(f"storage.store: {spec!r} is no callable that takes (root, layout)")
-    made: Callable[[Path, KvLayout], BlockStore] = factory
-    return made
+    return load_callable(spec, "storage.store", "store", ("local", "memory"), "(root, layout)")
 
 
 def open_store(spec: str, root: Path, layout: KvLayout) -> BlockStore:

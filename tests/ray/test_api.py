@@ -77,6 +77,12 @@ def test_new_weights_hit_no_old_block(up: tuple[System, Client]) -> None:
     again = client.generate(PROMPT, params, "w")
     again.result(30)
     assert again.request.hit_tokens > 0
+    later = Client(system)
+    assert later.weights_version == 1
+    same = later.generate(PROMPT, params, "w")
+    same.result(30)
+    assert same.request.hit_tokens == again.request.hit_tokens
+    later.close()
 
 
 def test_connect_by_name_checks_the_fingerprint(up: tuple[System, Client]) -> None:

@@ -17,7 +17,7 @@ def test_known_stores(spec, tmp_path, layout):
 
 
 def test_a_store_of_ones_own(tmp_path, layout, monkeypatch):
-    monkeypatch.setattr("dualpath_ray.storage.load.importlib.import_module", lambda name: sys.modules[__name__])
+    monkeypatch.setattr("dualpath_ray.base.plugin.importlib.import_module", lambda name: sys.modules[__name__])
     assert open_store("anything:OwnStore", tmp_path, layout).name == f"own {tmp_path}"
 
 

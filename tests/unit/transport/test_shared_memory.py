@@ -121,7 +121,7 @@ def test_transports_by_name(nodes):
     one, _, _ = nodes
     named = transport_factory("dualpath_ray.transport.shared_memory:SharedMemoryTransport")("p0", one)
     assert named.name == "shared_memory"
-    with pytest.raises(ConfigError, match="transport: there is no transport 'pigeon'"):
+    with pytest.raises(ConfigError, match="transport: 'pigeon' is no transport"):
         transport_factory("pigeon")
     with pytest.raises(ConfigError, match="transport: 'no_such:thing' cannot be imported"):
         transport_factory("no_such:thing")
