@@ -92,6 +92,10 @@ def summarize_run(run: RunRecord) -> dict[str, Any]:
         "loading_s": loading_s,
         "cpu_s_per_turn": _ratio(run.cpu_s, len(run.turns)),
         "memory_peak_bytes": run.memory_peak_bytes,
+        "overlapped_layer_pairs_ratio": _ratio(
+            sum(e.get("overlapped_pairs", 0) for e in run.engines.values()),
+            sum(e.get("layer_pairs", 0) for e in run.engines.values()),
+        ),
     }
 
 
