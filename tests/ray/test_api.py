@@ -1,5 +1,7 @@
 """The Python API: streaming, samples, cancelling, sharing, weights, connecting by name."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ PROMPT = np.random.default_rng(5).integers(16, 500, 100).astype(np.int32)
 
 
 @pytest.fixture(scope="module")
-def up():  # type: ignore[no-untyped-def]
+def up() -> Iterator[tuple[System, Client]]:
     with running() as pair:
         yield pair
 

@@ -11,6 +11,7 @@ import ray
 
 from dualpath_ray.base.errors import SystemDiedError
 from dualpath_ray.cluster.client import Client
+from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.workload.trajectory import Trajectory
 from tests.ray.systems import check, roll_out, running, trajectories
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.ray
 GREEDY = SamplingParams(max_tokens=4, ignore_end=True)
 
 
-def settle(system) -> None:  # type: ignore[no-untyped-def]
+def settle(system: System) -> None:
     """Until every write is committed."""
     deadline = time.monotonic() + 30
     while any(s["num_writing"] for s in system.status()["storage"]):
@@ -110,7 +111,7 @@ def test_a_dead_engine_ends_every_request_with_one_sentence() -> None:
             client.generate(np.arange(16, 60), GREEDY, "t")
 
 
-def _actors(system, kind: str) -> list[dict[str, int]]:  # type: ignore[no-untyped-def]
+def _actors(system: System, kind: str) -> list[dict[str, int]]:
     handles = {"decode": system.handles.decode, "prefill": system.handles.prefill}[kind]
     return [{"pid": ray.get(h.pid.remote())} for h in handles.values()]
 
