@@ -4,13 +4,14 @@ Pairs of runs, prefill_only and scheduled, interleaved and with their order swap
 of the pairs' ratios stands beside its bound; both runs of a pair do the same work.
 """
 
-import json
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dualpath_ray.base.types import ReadPath
+from dualpath_ray.bench.result import write_result
 from dualpath_ray.observability.run_record import RunRecord
 from dualpath_ray.ops.options import RolloutOptions
 from dualpath_ray.ops.rollout import Prepared, make_out, prepare, run_all
@@ -44,7 +45,7 @@ def run(
         "cpu_s_per_turn_ratio_bound": CPU_BOUND,
         "pairs": pairs,
     }
-    (out / "overhead.json").write_text(json.dumps(result, indent=1))
+    write_result(out / "overhead.json", result)
     echo(
         f"scheduled / prefill_only, median of {num_pairs} pairs: JCT {result['jct_ratio_median']:.3f} (bound {JCT_BOUND}), "
         f"CPU seconds a turn {result['cpu_s_per_turn_ratio_median']:.3f} (bound {CPU_BOUND})"
@@ -56,6 +57,7 @@ def _pair(single: RunRecord, dual: RunRecord) -> dict[str, float]:
     return {
         "jct_ratio": dual.jct_s / single.jct_s,
         "cpu_ratio": (dual.cpu_s / len(dual.turns)) / (single.cpu_s / len(single.turns)),
+        "scheduled_de_path_ratio": sum(t.read_path == ReadPath.DE for t in dual.turns) / len(dual.turns),
         "prefill_only_jct_s": single.jct_s,
         "scheduled_jct_s": dual.jct_s,
         "prefill_only_cpu_s_per_turn": single.cpu_s / len(single.turns),

@@ -46,9 +46,10 @@ def bench() -> None:
     show_default=True,
     help="Directory of the results.",
 )
-def pool(config_dir: Path, snic_rates: tuple[str, ...], as_json: bool, out: Path) -> None:
-    """Speedup of the bandwidth pool on 1P1D, 1P2D and 2P1D, from storage-bound to compute-bound."""
+def pool(config_dir: Path, snic_rates: tuple[str, ...], as_json: bool, out: Path) -> int:
+    """Speedup of the bandwidth pool on 1P1D, 1P2D and 2P1D, from storage-bound to compute-bound; over an hour."""
     from dualpath_ray.bench.pool import run
+    from dualpath_ray.ops.rollout import WRONG_TOKENS
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)  # stdout holds nothing but the result then
@@ -56,6 +57,10 @@ def pool(config_dir: Path, snic_rates: tuple[str, ...], as_json: bool, out: Path
     result = run(config_dir=config_dir, snic_rates=snic_rates, out=out, echo=say)
     if as_json:
         click.echo(json.dumps(result, indent=1))
+    if any(row["tokens_identical"] is False for row in result["rows"]):
+        say("the token check FAILED")
+        return WRONG_TOKENS
+    return 0
 
 
 @bench.command()

@@ -31,6 +31,7 @@ from dualpath_ray.workload.trajectory import Trajectory
 
 Echo = Callable[[str], None]
 DEFAULT_OUT = Path("runs/latest")
+WRONG_TOKENS = 3  # exit code
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,21 @@ def execute(prepared: Prepared, options: RolloutOptions, echo: Echo) -> int:
 
     out = Path(options.out) if options.out else DEFAULT_OUT
     make_out(out)
+    comparison, decisions = compared(prepared, options, echo)
+    summary = summarize(comparison)
+    write_all(out, comparison, summary, decisions)
+    echo("")
+    print_closing(summary)
+    echo(headline(comparison, summary))
+    echo(f"results: {out}    picture: {out / 'report.html'}")
+    wrong = not all(c.identical for c in comparison.checks)
+    if wrong:
+        echo("the token check FAILED: see tokens_identical in summary.json")
+    return WRONG_TOKENS if wrong else 0
+
+
+def compared(prepared: Prepared, options: RolloutOptions, echo: Echo) -> tuple[Comparison, list[dict[str, Any]]]:
+    """Every run with the check of its tokens, and the decisions of the scheduler."""
     records, decisions = run_all(prepared, options, echo)
     comparison = Comparison(
         command=shlex.join(["dualpath", *sys.argv[1:]]),
@@ -138,16 +154,7 @@ def execute(prepared: Prepared, options: RolloutOptions, echo: Echo) -> int:
     if verify:
         echo("checking the tokens of every run against plain transformers")
         comparison.checks = check_tokens(prepared, records, echo)
-    summary = summarize(comparison)
-    write_all(out, comparison, summary, decisions)
-    echo("")
-    print_closing(summary)
-    echo(headline(comparison, summary))
-    echo(f"results: {out}    picture: {out / 'report.html'}")
-    wrong = verify and not all(c.identical for c in comparison.checks)
-    if wrong:
-        echo("the token check FAILED: see tokens_identical in summary.json")
-    return 3 if wrong else 0
+    return comparison, decisions
 
 
 def make_out(out: Path) -> None:
