@@ -16,10 +16,6 @@ class LayoutError(DualPathError):
     """Caller and callee disagree on a shape: a bug, or two ends with different layouts."""
 
 
-class BufferFullError(DualPathError):
-    """No room in a PE or DE buffer now; retry after a release."""
-
-
 class TransportError(DualPathError):
     """A peer or link failed; take the other read path."""
 

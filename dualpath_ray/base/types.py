@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+CLIENT_SILENT_S = 600.0  # a client that was not heard of for so long is taken for dead
+
 
 class ReadPath(StrEnum):
     """The side whose storage NIC reads a request's hit blocks (section 4.1)."""

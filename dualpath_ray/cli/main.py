@@ -27,9 +27,9 @@ assert isinstance(cli, GroupedCommands)
 cli.add("try", demo)
 cli.add("try", models)
 cli.add("run", rollout)
-cli.add("run", config)
+cli.add("plan", config)
+cli.add("plan", profile)
 cli.add("measure", bench)
-cli.add("measure", profile)
 cli.add("measure", explain)
 
 

@@ -1,15 +1,14 @@
 """The Python API: ``start`` a system, ``connect`` to one. CLI and jobs call nothing else."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from dualpath_ray import __version__
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.cluster.client import Client
+from dualpath_ray.cluster.fingerprint import fingerprint
 from dualpath_ray.cluster.placement import RaySession
 from dualpath_ray.cluster.plan import make_plan
 from dualpath_ray.cluster.system import SCHEDULER_NAME, Attachment, Handles, System, start_system
@@ -58,20 +57,16 @@ def connect(system: System | str, *, config: ConfigLike | None = None, address: 
         raise ConfigError(f"system: there is no system {system!r} on this Ray cluster; {there}") from error
     attachment: Attachment = ray.get(scheduler.facts.remote())
     if config is not None:
-        wanted, running_now = fingerprint(_parse(config)[0]), fingerprint(attachment.plan.config)
-        if wanted != running_now:
+        wanted = fingerprint(_parse(config)[0])
+        if wanted != attachment.fingerprint:
             raise ConfigError(
-                f"system: {system} runs with fingerprint {running_now}, but this configuration has {wanted}"
+                f"system: {system} runs with fingerprint {attachment.fingerprint} of code and configuration, but yours "
+                f"have {wanted}"
             )
     handles = Handles()
     handles.scheduler, handles.storage = scheduler, attachment.storage
     handles.traffic, handles.prefill, handles.decode = attachment.traffic, attachment.prefill, attachment.decode
     return Client(System(attachment.plan, system, handles, EngineProfile(0.0, 0.0, 1.0, 1.0)))
-
-
-def fingerprint(config: ClusterConfig) -> str:
-    """Of code and configuration: two processes with the same may share a system."""
-    return hashlib.sha256(f"{__version__} {config.model_dump_json()}".encode()).hexdigest()[:12]
 
 
 def _parse(config: ConfigLike) -> tuple[ClusterConfig, str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _POLL_S = 1.0
 _WATCH_S = 1.0
+_ANSWER_S = 20.0  # an actor that does not answer for so long hangs
 
 
 @dataclass(slots=True)
@@ -221,7 +222,7 @@ class Client:
 
     def _lookup(self, request_id: str, keys: list[bytes]) -> list[int]:
         try:
-            return self._index.lookup(request_id, keys).result() if keys else []
+            return self._index.lookup(self._id, request_id, keys).result() if keys else []
         except ray.exceptions.RayError as error:
             raise SystemDiedError(f"a storage node is gone: {first_line(error)}") from error
 
@@ -238,10 +239,10 @@ class Client:
                 f"token_ids: {len(tokens)} prompt and {params.max_tokens} new tokens pass the context limit of "
                 f"{plan.max_context_tokens} (engine.max_context_tokens)"
             )
-        if params.num_samples * total > plan.hbm_tokens:
+        if len(tokens) + params.num_samples * params.max_tokens > plan.hbm_tokens:
             raise RequestRefusedError(
-                f"num_samples: {params.num_samples} samples of {total} tokens need more KV memory than a decode engine's "
-                f"{plan.hbm_tokens} tokens (engine.hbm_kv_bytes)"
+                f"num_samples: {len(tokens)} prompt tokens and {params.num_samples} x {params.max_tokens} new ones need more KV "
+                f"memory than a decode engine's {plan.hbm_tokens} tokens (engine.hbm_kv_bytes)"
             )
         for key, slots in (("node.de_buffer_bytes", plan.de_slots), ("node.pe_buffer_bytes", plan.pe_slots)):
             if layout.num_blocks(len(tokens)) > slots:
@@ -281,8 +282,16 @@ class Client:
         self._index.each("end_trajectories", [trajectory_id])
 
     def update_weights(self, version: int) -> None:
-        """New weights: the version enters the keys, so that no old block is a hit; old ones are evicted first."""
-        self._scope = replace(self._scope, weights_version=version)
+        """New weights: the version enters the keys, so that no old block is a hit; old ones are evicted first.
+
+        Other clients of the system take it over within seconds.
+
+        Raises: RequestRefusedError for a version below the present one: its blocks may be gone.
+        """
+        with self._lock:
+            if version < self._scope.weights_version:
+                raise RequestRefusedError(f"version: {version} is older than {self._scope.weights_version}")
+            self._scope = replace(self._scope, weights_version=version)
         self._index.each("set_weights_version", version).result()
 
     @property
@@ -329,17 +338,29 @@ class Client:
     def _forget(self, request_id: str) -> None:
         with self._lock:
             self._running.pop(request_id, None)
-        self._index.each("unpin", [request_id])
+        self._index.each("unpin", self._id, [request_id])
 
     def _watch(self) -> None:
         """Any actor's death ends what waits for it, within seconds."""
         while not self._closed.wait(_WATCH_S):
             for name, handle in self._handles.named().items():
                 try:
-                    ray.get(handle.ping.remote(), timeout=20)
+                    ray.get(handle.ping.remote(), timeout=_ANSWER_S)
                 except Exception as error:  # dead, hung or failed: all end the run
                     self._die(name, error)
                     return
+            self._renew()
+
+    def _renew(self) -> None:
+        """Keep this client's pins, and hear of weights that another client has updated."""
+        try:
+            version = max(self._index.each("renew", self._id).result(_ANSWER_S))
+        except Exception as error:
+            self._die("a storage node", error)
+            return
+        with self._lock:
+            if version > self._scope.weights_version:
+                self._scope = replace(self._scope, weights_version=version)
 
     def _die(self, who: str, error: Exception) -> None:
         if self._closed.is_set():
@@ -368,4 +389,4 @@ class Client:
             running = list(self._running)
             self._running.clear()
         if running and self._failure is None:
-            self._index.each("unpin", running)
+            self._index.each("unpin", self._id, running)

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.types import Role
 from dualpath_ray.base.units import bytes_per_s, format_bytes
@@ -158,6 +160,7 @@ def check_machine(plan: SystemPlan, source: str, store_bytes: int = 0) -> None:
     Raises: ConfigError in one sentence that names the source and the key.
     """
     try:
+        _check_memory(plan)
         _check_shared_memory(plan, store_bytes)
         _check_cores(plan)
     except ConfigError as error:
@@ -244,6 +247,16 @@ def _check_cores(plan: SystemPlan) -> None:
         raise ConfigError(
             f"engine.cpus: {plan.num_engines} engines of {cpus:g} CPUs are more than this machine's {cores} cores; "
             "lower it, or leave it out and the engines share the cores"
+        )
+
+
+def _check_memory(plan: SystemPlan) -> None:
+    needed, free = plan.num_engines * plan.description.weight_bytes, psutil.virtual_memory().available
+    if needed > free:
+        raise ConfigError(
+            f"model: {plan.config.model} takes {format_bytes(plan.description.weight_bytes)} in each of "
+            f"{plan.num_engines} engines, {format_bytes(needed)} in all, but this machine has {format_bytes(free)} free; "
+            "use fewer nodes or a smaller model"
         )
 
 

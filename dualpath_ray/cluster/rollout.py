@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from dualpath_ray.base.errors import SystemDiedError
+from dualpath_ray.base.errors import RequestRefusedError, SystemDiedError
 from dualpath_ray.cluster.client import Client, Generation
 from dualpath_ray.cluster.system import System, first_line
 from dualpath_ray.engine.sampling import SamplingParams
@@ -50,6 +51,10 @@ class Rollout:
     def __init__(
         self, system: System, client: Client, trajectories: Sequence[Trajectory], show: Callable[[Progress], None]
     ) -> None:
+        """Raises: RequestRefusedError when two trajectories have one id."""
+        repeated = [name for name, n in Counter(t.trajectory_id for t in trajectories).items() if n > 1]
+        if repeated:
+            raise RequestRefusedError(f"trajectories: {repeated[0]} is there more than once; give each its own id")
         self._system, self._client, self._show = system, client, show
         self._replays = [_Replay(t) for t in trajectories]
         self._turns_total = sum(len(t.turns) for t in trajectories)
@@ -169,11 +174,10 @@ class Rollout:
         config = self._system.plan.config
         self._collect_decisions()
         decisions = self._decisions
-        block_bytes = self._system.plan.layout.sealed_bytes
         tokens = self._system.plan.layout.block_tokens
         charged = not config.scheduler.oracle
         turns = [
-            _turn_record(replay, turn, generation, decisions[generation.request_id], tokens, block_bytes, charged)
+            _turn_record(replay, turn, generation, decisions[generation.request_id], tokens, charged)
             for replay, turn, generation in self._turns
         ]
         nodes = self._system.plan.config.node_names
@@ -206,7 +210,7 @@ class Rollout:
                 }
                 for node in nodes
             },
-            read_spans=_read_spans(self._system),
+            read_spans=_read_spans(self._system, {node: before["nodes"][node]["num_reads"] for node in nodes}),
             load_failures=sum(after["nodes"][n]["load_failures"] - before["nodes"][n]["load_failures"] for n in nodes),
             cpu_s=_cpu_s(after) - _cpu_s(before),
             generated={r.trajectory.trajectory_id: r.generated for r in self._replays},
@@ -223,7 +227,6 @@ def _turn_record(
     generation: Generation,
     decision: dict[str, Any],
     block_tokens: int,
-    block_bytes: int,
     charged: bool,
 ) -> TurnRecord:
     facts, request = generation.facts, generation.request
@@ -241,6 +244,7 @@ def _turn_record(
         prompt_tokens=request.prompt_tokens,
         append_tokens=replay.trajectory.turns[turn].append_tokens,
         hit_tokens=request.hit_tokens,
+        miss_tokens=request.prompt_tokens - request.hit_tokens,
         loaded_tokens=loaded,
         recomputed_tokens=request.hit_tokens - loaded,
         generated_tokens=len(generation.samples[0].token_ids),
@@ -257,16 +261,16 @@ def _turn_record(
         ttft_s=first - facts["submit_s"],
         ttst_s=times[1] - first if len(times) > 1 else 0.0,
         tpot_s=(times[-1] - first) / (len(times) - 1) if len(times) > 1 else 0.0,
-        snic_read_bytes=request.hit_tokens // block_tokens * block_bytes if charged else 0,
+        snic_read_bytes=int(facts["snic_read_bytes"]) if charged else 0,
         cnic_in_bytes=int(facts["cnic_in_bytes"]) if charged else 0,
         cnic_out_bytes=int(facts["cnic_out_bytes"]) if charged else 0,
     )
 
 
-def _read_spans(system: System) -> dict[str, list[tuple[float, float, int]]]:
+def _read_spans(system: System, before: dict[str, int]) -> dict[str, list[tuple[float, float, int]]]:
     traffic = system.handles.traffic
     try:
-        spans = ray.get([t.read_spans.remote() for t in traffic.values()])
+        spans = ray.get([t.read_spans.remote(before[node]) for node, t in traffic.items()])
     except ray.exceptions.RayError as error:
         raise SystemDiedError(f"a traffic manager is gone: {first_line(error)}") from error
     return dict(zip(traffic, spans, strict=True))

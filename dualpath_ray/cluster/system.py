@@ -11,6 +11,7 @@ import ray
 
 from dualpath_ray.base.errors import ConfigError, DualPathError, SystemDiedError
 from dualpath_ray.base.types import Role
+from dualpath_ray.cluster.fingerprint import fingerprint
 from dualpath_ray.cluster.leftovers import kept_dir, sweep_dead, temporary_dir
 from dualpath_ray.cluster.placement import Placement, RaySession
 from dualpath_ray.cluster.plan import SystemPlan, check_machine, check_store
@@ -53,6 +54,7 @@ class Attachment:
     """What a process needs to use a system that another one started."""
 
     plan: SystemPlan
+    fingerprint: str  # of the starter's code and configuration
     storage: list[Any]
     traffic: dict[str, Any]
     prefill: dict[str, Any]
@@ -184,7 +186,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         plan.fetch_limits(1),
         config.scheduler.read_path,
         [(node, Role.PREFILL if node in config.prefill_names else Role.DECODE) for node in config.node_names],
-        Attachment(plan, handles.storage, handles.traffic, handles.prefill, handles.decode),
+        Attachment(plan, fingerprint(config), handles.storage, handles.traffic, handles.prefill, handles.decode),
     )
     _wire(system, progress)
 

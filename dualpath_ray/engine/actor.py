@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class EngineSpec:
     fetch_interval_s: float
 
 
-class _Engine:
+class _Engine(ABC):
     """What both roles share: model, pool, link, group, events."""
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -102,8 +103,9 @@ class _Engine:
         if isinstance(self._group, GroupLeader):
             self._group.start()
 
+    @abstractmethod
     def _make_loop(self, segment: Segment) -> PrefillLoop | DecodeLoop:
-        raise NotImplementedError(f"{type(self).__name__} is no engine of its own")
+        """The loop of this role, not yet running."""
 
     def _fetch(self, scheduler: Any, report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
         decisions: list[tuple[Request, Decision]] = ray.get(scheduler.fetch.remote(report, wait_s))

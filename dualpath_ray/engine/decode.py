@@ -35,21 +35,45 @@ class Cancel:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _SequenceKv:
+    """KV of one sample in HBM, both uint8 [layers, tokens, bytes_per_token_layer]: what it shares, then its own.
+
+    Several samples share one copy of the prompt; a single one has all in ``own``, so that its rows need no joining.
+    """
+
+    shared: torch.Tensor
+    own: torch.Tensor
+
+    def rows(self, layer: int, stop: int) -> torch.Tensor:
+        """Tokens [0, stop) of a layer."""
+        own = self.own[layer, : stop - self.shared.shape[1]]
+        return torch.cat([self.shared[layer], own]) if self.shared.shape[1] else own
+
+    def keep_last(self, layer: int, rows: torch.Tensor) -> None:
+        """The last of ``rows`` is new; it is in place already unless they were joined."""
+        if self.shared.shape[1]:
+            self.own[layer, len(rows) - 1 - self.shared.shape[1]] = rows[-1]
+
+    def span(self, first: int, stop: int) -> torch.Tensor:
+        """Tokens [first, stop) of all layers."""
+        shared = self.shared.shape[1]
+        parts = [self.shared[:, first:stop], self.own[:, max(0, first - shared) : max(0, stop - shared)]]
+        return torch.cat(parts, 1)
+
+
 @dataclass(slots=True)
 class _Sequence:
-    """One sample of a request: its KV in HBM, uint8 [layers, capacity tokens, bytes_per_token_layer]."""
+    """One sample of a request."""
 
     index: int
-    kv: torch.Tensor
+    kv: _SequenceKv
     kv_tokens: int
     generated: list[int]
     logprobs: list[float]
     parent: bytes  # key of its last whole block
     num_blocks: int  # whole blocks that are persisted or on the way
     done: str = ""  # why it ended
-
-    def capacity(self) -> int:
-        return int(self.kv.shape[1])
 
 
 @dataclass(slots=True)
@@ -70,12 +94,16 @@ class _StepKv:
 
     def __init__(self, sequences: Sequence[_Sequence]) -> None:
         self._sequences = sequences
+        self._rows: list[torch.Tensor] = []
 
     def begin_layer(self, layer: int) -> list[torch.Tensor]:
-        return [s.kv[layer, : s.kv_tokens + 1] for s in self._sequences]
+        self._rows = [s.kv.rows(layer, s.kv_tokens + 1) for s in self._sequences]
+        return self._rows
 
     def end_layer(self, layer: int) -> None:
         """Nothing moves: the new rows stay."""
+        for sequence, rows in zip(self._sequences, self._rows, strict=True):
+            sequence.kv.keep_last(layer, rows)
 
 
 class DecodeLoop:
@@ -176,7 +204,8 @@ class DecodeLoop:
         request, layout = running.request, self._layout
         started = time.time()
         prompt, size = request.prompt_tokens, layout.block_tokens
-        capacity = prompt + request.params.max_tokens
+        alone = request.params.num_samples == 1
+        capacity = prompt + (request.params.max_tokens if alone else 0)
         kv = np.empty((layout.num_layers, capacity, layout.bytes_per_token_layer), np.uint8)
         for block, slot in enumerate(message.slots):
             first, stop = block * size, min((block + 1) * size, prompt)
@@ -189,9 +218,11 @@ class DecodeLoop:
             SinkLoaded(request.request_id, request.attempt, request.trajectory_id, request.weights_version, persist)
         )
         parent = request.keys[whole - 1] if whole else ROOT
+        loaded = torch.from_numpy(kv)
         for index, (token, logprob) in enumerate(message.first):
-            tensor = torch.from_numpy(kv if index == 0 else kv.copy())
-            running.sequences.append(_Sequence(index, tensor, prompt, [int(token)], [logprob], parent, whole))
+            own = loaded if alone else loaded.new_empty((layout.num_layers, request.params.max_tokens, kv.shape[2]))
+            sequence_kv = _SequenceKv(loaded[:, :0] if alone else loaded, own)
+            running.sequences.append(_Sequence(index, sequence_kv, prompt, [int(token)], [logprob], parent, whole))
         running.facts = {
             "prompt_complete_s": started,
             "loaded_s": time.time(),
@@ -268,7 +299,7 @@ class DecodeLoop:
         running = self._requests[message.request_id]
         sequence, block, key, parent = running.copying.pop(message.block)
         size = self._layout.block_tokens
-        self._segment.full_block(message.slot)[:] = sequence.kv[:, block * size : (block + 1) * size].numpy()
+        self._segment.full_block(message.slot)[:] = sequence.kv.span(block * size, (block + 1) * size).numpy()
         request = running.request
         ready = PersistReady(
             request.request_id,

@@ -1,29 +1,49 @@
 """What an engine has to say to its clients, kept until they ask."""
 
 import threading
+import time
 from collections import defaultdict
+from collections.abc import Callable
 
+from dualpath_ray.base.errors import SystemDiedError
+from dualpath_ray.base.types import CLIENT_SILENT_S
 from dualpath_ray.engine.request import StepEvent
-
-MAX_KEPT = 1_000_000  # a client that never asks again must not eat the engine's memory
 
 
 class EventBuffer:
-    """Per client a queue of step events; ``poll`` waits for the next ones."""
+    """Per client a queue of step events; ``poll`` waits for the next ones.
 
-    def __init__(self) -> None:
+    A client that has not asked for ``CLIENT_SILENT_S`` is taken for dead: it must not eat the engine's memory.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._changed = threading.Condition()
         self._events: dict[str, list[StepEvent]] = defaultdict(list)
+        self._heard_s: dict[str, float] = {}
+        self._forgotten: set[str] = set()
 
     def emit(self, client_id: str, event: StepEvent) -> None:
         with self._changed:
-            kept = self._events[client_id]
-            if len(kept) < MAX_KEPT:
-                kept.append(event)
-            self._changed.notify_all()
+            now = self._clock()
+            self._heard_s.setdefault(client_id, now)
+            for client in [c for c, heard in self._heard_s.items() if now - heard > CLIENT_SILENT_S]:
+                del self._heard_s[client]
+                self._events.pop(client, None)
+                self._forgotten.add(client)
+            if client_id not in self._forgotten:
+                self._events[client_id].append(event)
+                self._changed.notify_all()
 
     def poll(self, client_id: str, wait_s: float) -> list[StepEvent]:
-        """All events of this client so far, each told once; waits at most ``wait_s`` for one."""
+        """All events of this client so far, each told once; waits at most ``wait_s`` for one.
+
+        Raises: SystemDiedError when the client was silent for so long that its events are gone.
+        """
         with self._changed:
+            if client_id in self._forgotten:
+                raise SystemDiedError(f"client {client_id} was silent for over {CLIENT_SILENT_S:g} s: connect again")
+            self._heard_s[client_id] = self._clock()
             self._changed.wait_for(lambda: client_id in self._events, wait_s)
+            self._heard_s[client_id] = self._clock()
             return self._events.pop(client_id, [])

@@ -91,7 +91,7 @@ class GroupLeader:
             if self._role is Role.PREFILL:
                 engines.append(PrefillLoad(name, len(requests), tokens))
             else:
-                free = self._hbm_tokens - sum(r.decode_tokens for r in requests)
+                free = self._hbm_tokens - sum(r.total_tokens for r in requests)
                 engines.append(DecodeLoad(name, len(requests), tokens, free))
         reads, buffer = self._not_opened(state)
         node = NodeLoad(

@@ -48,6 +48,7 @@ class _Running:
     ready_s: float = 0.0
     queued_s: float = 0.0
     read_s: float = 0.0
+    read_bytes: int = 0
     num_chunks: int = 0
 
 
@@ -135,6 +136,7 @@ class PrefillLoop:
             running.hit_blocks, running.slots = message.hit_blocks, tuple(message.slots)
             running.done_tokens = message.hit_blocks * self._segment.layout.block_tokens
             running.queued_s, running.read_s = message.queued_s, message.read_s
+            running.read_bytes = message.read_bytes
             running.ready, running.ready_s = True, time.time()
             self._requests.move_to_end(message.request_id)  # first ready, first computed
         elif isinstance(message, SourceGone):
@@ -233,5 +235,6 @@ def _facts(running: _Running, now_s: float) -> dict[str, float]:
         "prefill_end_s": now_s,
         "read_queued_s": running.queued_s,
         "read_s": running.read_s,
+        "snic_read_bytes": running.read_bytes,
         "num_chunks": running.num_chunks,
     }

@@ -7,8 +7,6 @@ bytes mean (K then V, a latent, indexer keys) only the model adapter knows.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from dualpath_ray.base.errors import LayoutError
 from dualpath_ray.base.units import PAGE_BYTES, align_up
 
@@ -70,15 +68,3 @@ class KvLayout:
     def num_blocks(self, num_tokens: int) -> int:
         """Blocks that ``num_tokens`` tokens touch, the last perhaps partly."""
         return -(-num_tokens // self.block_tokens)
-
-
-def layer_range(full_block: np.ndarray, first: int, stop: int) -> np.ndarray:
-    """View of layers [first, stop) of one full block: one contiguous range, no copy (appendix A.5).
-
-    Args:    full_block: uint8 [layers, block_tokens, bytes per token and layer], C order.
-    Returns: uint8 [stop - first, block_tokens, bytes per token and layer], sharing memory with the input.
-    Raises:  LayoutError when the range is empty or reaches past the last layer.
-    """
-    if not 0 <= first < stop <= full_block.shape[0]:
-        raise LayoutError(f"layers [{first}, {stop}) of a full block of {full_block.shape[0]} layers")
-    return full_block[first:stop]

@@ -4,43 +4,27 @@ import math
 from collections.abc import Sequence
 
 from dualpath_ray.base.units import bytes_per_s
-from dualpath_ray.observability.chart import WIDTH, Chart, chart_style, rule, shifted, text, tick_label, ticks
+from dualpath_ray.observability.chart import WIDTH, Chart, rule, shifted, text, tick_label, ticks
 from dualpath_ray.observability.format import times
 from dualpath_ray.observability.markup import Markup, join, tag
-from dualpath_ray.observability.palette import style_variables
+from dualpath_ray.observability.standalone import standalone_svg
 
 _LEFT, _RIGHT = 46.0, WIDTH - 12.0
 _TOP, _BOTTOM, _AXIS = 16.0, 236.0, 46.0
-_MARGIN, _TITLE = 28.0, 40.0
+_TITLE = 40.0
 _ROOM = 2.0  # left and right of the points, as a factor of the rate: with a single one there is still a tick to read
 
 
 def speedup_svg(points: Sequence[tuple[int, float]], bound: float) -> str:
-    """A standalone SVG that follows the reader's light or dark scheme and draws its own background.
+    """A standalone SVG.
 
     Args: points: (rate of a storage NIC in bits per second, speedup over prefill_only), in any order; bound: the
         speedup that the NICs which may read allow, (P + D) / P.
     """
     chart = speedup_chart(points, bound)
     title = "Speedup over the single path, by rate of a storage NIC"
-    outer_width, outer_height = WIDTH + 2 * _MARGIN, _TITLE + chart.height + 2 * _MARGIN
-    return tag(
-        "svg",
-        tag("title", chart.label),
-        tag("style", Markup(style_variables() + chart_style())),
-        tag("rect", width=outer_width, height=outer_height, rx=10, style="fill:var(--card)"),
-        tag(
-            "g",
-            join(text(0, 16, title, "title"), shifted(chart.body, _TITLE)),
-            transform=f"translate({_MARGIN:g} {_MARGIN:g})",
-        ),
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {outer_width:g} {outer_height:g}",
-        width=outer_width,
-        height=outer_height,
-        role="img",
-        class_="chart",
-    )
+    body = join(text(0, 16, title, "title"), shifted(chart.body, _TITLE))
+    return standalone_svg(body, _TITLE + chart.height, chart.label)
 
 
 def speedup_chart(points: Sequence[tuple[int, float]], bound: float) -> Chart:

@@ -23,7 +23,8 @@ class TurnRecord:
     prompt_tokens: int
     append_tokens: int
     hit_tokens: int  # in storage when the turn was submitted
-    loaded_tokens: int  # of these, read and verified
+    miss_tokens: int  # the rest of the prompt
+    loaded_tokens: int  # of the hit, read and verified
     recomputed_tokens: int  # hit but lost on the way: computed again
     generated_tokens: int
     num_chunks: int  # forward batches that its prefill took

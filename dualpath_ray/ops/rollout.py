@@ -213,8 +213,8 @@ def run_one(
         echo(f"  {run.mode}: {line}")
 
     with (
-        start_system(run.plan, options.address, options.keep_store, said, bool(options.compare)) as system,
         MemoryMeter() as memory,
+        start_system(run.plan, options.address, options.keep_store, said, bool(options.compare)) as system,
     ):
         client = Client(system)
         try:

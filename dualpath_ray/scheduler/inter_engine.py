@@ -18,7 +18,7 @@ def fitting_tokens(queue: Iterable[Request], loads: Iterable[DecodeLoad]) -> int
     free = sum(load.free_hbm_tokens for load in loads)
     total = 0
     for request in queue:
-        free -= request.decode_tokens
+        free -= request.total_tokens
         if free < 0:
             break
         total += request.total_tokens
@@ -45,7 +45,7 @@ def choose_decode_engine(request: Request, loads: Iterable[DecodeLoad], threshol
             return (False, count, tokens, load.engine_id)
         return (True, tokens, count, load.engine_id)
 
-    return min((load for load in loads if load.free_hbm_tokens >= request.decode_tokens), key=order, default=None)
+    return min((load for load in loads if load.free_hbm_tokens >= request.total_tokens), key=order, default=None)
 
 
 def choose_prefill_engine(

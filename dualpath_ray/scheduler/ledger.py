@@ -109,5 +109,5 @@ class Group:
                 load,
                 num_unfinished=count,
                 unfinished_tokens=tokens,
-                free_hbm_tokens=load.free_hbm_tokens - request.decode_tokens,
+                free_hbm_tokens=load.free_hbm_tokens - request.total_tokens,
             )

@@ -23,13 +23,8 @@ class Request:
 
     @property
     def total_tokens(self) -> int:
-        """len(r): the tokens it stands for in queues and loads."""
+        """len(r): the tokens it stands for in queues and loads, and takes in the HBM of its DE: samples share a prompt."""
         return self.prompt_tokens + self.num_samples * self.max_new_tokens
-
-    @property
-    def decode_tokens(self) -> int:
-        """Tokens of KV that it takes in the HBM of its DE, those to be generated included."""
-        return self.num_samples * (self.prompt_tokens + self.max_new_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import ray
 
 from dualpath_ray.base.errors import StorageError
+from dualpath_ray.base.types import CLIENT_SILENT_S
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, COMMITTED
 from dualpath_ray.storage.index import BlockIndex, WriteEntry, WritePlan
@@ -30,6 +31,8 @@ class StorageNode:
         self._index = BlockIndex(capacity_bytes // layout.sealed_bytes)
         self._changed = threading.Condition()
         self._deleting: Counter[bytes] = Counter()  # a file may be under deletion twice
+        self._attempts: dict[str, set[str]] = {}  # by client: those that may have pins
+        self._heard_s: dict[str, float] = {}
         self._totals = dict.fromkeys(
             ("lookup_blocks", "hit_blocks", "committed_blocks", "refused_blocks", "corrupt_blocks", "delete_errors"), 0
         )
@@ -38,9 +41,22 @@ class StorageNode:
         self._deleting.update(excess)
         self._delete(excess)
 
-    def lookup(self, attempt_id: str, keys: Sequence[bytes]) -> bytes:
+    def renew(self, client_id: str) -> int:
+        """This client lives, so its pins hold; those of clients that fell silent go. Returns the weights version."""
+        with self._changed:
+            now = time.monotonic()
+            self._heard_s[client_id] = now
+            for silent in [c for c, heard in self._heard_s.items() if now - heard > CLIENT_SILENT_S]:
+                del self._heard_s[silent]
+                for attempt_id in self._attempts.pop(silent, ()):
+                    self._index.unpin(attempt_id)
+            return self._index.stats()["weights_version"]
+
+    def lookup(self, client_id: str, attempt_id: str, keys: Sequence[bytes]) -> bytes:
         """A byte per key: ABSENT, COMMITTED or BEING_WRITTEN; the leading run of present ones is pinned."""
         with self._changed:
+            self._heard_s.setdefault(client_id, time.monotonic())
+            self._attempts.setdefault(client_id, set()).add(attempt_id)
             present = self._index.lookup(keys, time.time())
             run = present.index(False) if False in present else len(present)
             self._index.pin(attempt_id, keys[:run])
@@ -51,21 +67,22 @@ class StorageNode:
                 for key, here in zip(keys, present, strict=True)
             )
 
-    def unpin(self, attempt_ids: Iterable[str]) -> None:
+    def unpin(self, client_id: str, attempt_ids: Sequence[str]) -> None:
         """The attempts read nothing any more."""
         with self._changed:
+            self._attempts.get(client_id, set()).difference_update(attempt_ids)
             for attempt_id in attempt_ids:
                 self._index.unpin(attempt_id)
 
-    def begin_write(self, entries: Sequence[WriteEntry], writer: str = "") -> WritePlan:
+    def begin_write(self, entries: Sequence[WriteEntry]) -> WritePlan:
         """Grant writes and make room for them; when this returns, the evicted files are gone.
 
-        Args: entries: (key, parent key, weights version, trajectory id), parents first; writer: for ``abort_writer``.
+        Args: entries: (key, parent key, weights version, trajectory id), parents first.
         """
         with self._changed:
             # A file that is being deleted must be gone before it is written anew, or the deletion takes the new one.
             self._changed.wait_for(lambda: not any(self._deleting[entry[0]] > 0 for entry in entries))
-            plan = self._index.begin_write(entries, time.time(), writer)
+            plan = self._index.begin_write(entries, time.time())
             self._totals["refused_blocks"] += len(plan.refused)
             self._deleting.update(plan.evict)
         self._delete(plan.evict)
@@ -83,10 +100,6 @@ class StorageNode:
     def abort(self, keys: Sequence[bytes]) -> None:
         """The writes failed or were given up."""
         self._forget(lambda: self._index.abort(keys))
-
-    def abort_writer(self, writer: str) -> None:
-        """A writer died: abort all that it had begun."""
-        self._forget(lambda: self._index.abort_writer(writer))
 
     def invalidate(self, keys: Sequence[bytes]) -> None:
         """The blocks were found corrupt or missing: forget and delete them."""

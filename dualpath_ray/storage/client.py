@@ -19,9 +19,9 @@ class ShardedIndex:
     def __init__(self, num_shards: int, call: Callable[[int, str, tuple[Any, ...]], Future[Any]]) -> None:
         self._num_shards, self._call = num_shards, call
 
-    def lookup(self, attempt_id: str, keys: Sequence[bytes]) -> Future[list[int]]:
+    def lookup(self, client_id: str, attempt_id: str, keys: Sequence[bytes]) -> Future[list[int]]:
         """Per key ABSENT, COMMITTED or BEING_WRITTEN; every shard pins what it has of its leading run."""
-        return self._per_key("lookup", keys, lambda part: (attempt_id, part))
+        return self._per_key("lookup", keys, lambda part: (client_id, attempt_id, part))
 
     def await_written(self, keys: Sequence[bytes], timeout_s: float = 3600.0) -> Future[list[bool]]:
         """Per key whether it is committed, once none is being written."""

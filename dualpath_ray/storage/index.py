@@ -78,10 +78,10 @@ class BlockIndex:
             _decrement(self._pins, key)
             self._offer(key)
 
-    def begin_write(self, entries: Sequence[WriteEntry], now: float, writer: str = "") -> WritePlan:
+    def begin_write(self, entries: Sequence[WriteEntry], now: float) -> WritePlan:
         """Make room for new blocks and mark them as being written until ``commit`` or ``abort``.
 
-        Args:    entries: parents before their children; writer: who writes, for ``abort_writer``.
+        Args:    entries: parents before their children.
         Returns: the keys to write (those already here are not among them), to evict and refused for want of room.
                  The child of a refused block is refused too: it could not be reached.
         """
@@ -105,7 +105,7 @@ class BlockIndex:
                     refused[key] = None
                     continue
                 evict.append(victim)
-            self._writing[key] = writer
+            self._writing.add(key)
             self._add(key, _Block(parent, version, trajectory_id, now, order))
             to_write.append(key)
         for item in aside:
@@ -118,7 +118,8 @@ class BlockIndex:
         for key in keys:
             if key not in self._blocks:
                 unknown.append(key)
-            elif self._writing.pop(key, None) is not None:
+            elif key in self._writing:
+                self._writing.remove(key)
                 self._offer(key)
         return tuple(unknown)
 
@@ -128,10 +129,6 @@ class BlockIndex:
         for key in failed:
             self._remove(key)
         return failed
-
-    def abort_writer(self, writer: str) -> tuple[bytes, ...]:
-        """A writer died: abort all that it had begun. Returns those keys."""
-        return self.abort([key for key, owner in self._writing.items() if owner == writer])
 
     def invalidate(self, keys: Iterable[bytes]) -> tuple[bytes, ...]:
         """Forget corrupt or missing blocks, pinned or not. Returns those removed.
@@ -195,7 +192,7 @@ class BlockIndex:
 
     def _reset(self) -> None:
         self._blocks: dict[bytes, _Block] = {}
-        self._writing: dict[bytes, str] = {}
+        self._writing: set[bytes] = set()
         self._children: Counter[bytes] = Counter()  # by parent, whether or not the parent is on this shard
         self._pins: Counter[bytes] = Counter()  # by key, so that a pin outlives the block it was for
         self._attempts: dict[str, set[bytes]] = {}
@@ -210,7 +207,7 @@ class BlockIndex:
 
     def _remove(self, key: bytes) -> None:
         block = self._blocks.pop(key)
-        self._writing.pop(key, None)
+        self._writing.discard(key)
         _decrement(self._children, block.parent)
         siblings = self._by_trajectory.get(block.trajectory_id)
         if siblings is not None:

@@ -16,9 +16,10 @@ import ray
 from dualpath_ray.base.errors import DualPathError, StorageError, TransportError
 from dualpath_ray.base.types import Role
 from dualpath_ray.kv.layout import KvLayout
-from dualpath_ray.kv.seal import SealedHeader, seal, verify
+from dualpath_ray.kv.seal import SealedHeader, seal
 from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
 from dualpath_ray.storage.client import ShardedIndex
+from dualpath_ray.storage.port import read_verified
 from dualpath_ray.storage.sharded import open_shards
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.core import TrafficCore
@@ -229,9 +230,10 @@ class TrafficManager:
 
     def _read(self, effect: ReadBlock) -> None:
         slot = self._segment.slots[effect.slot]
-        self._store.read(effect.key, slot)
         if self._spec.verify:
-            verify(slot, effect.key, self._spec.layout)
+            read_verified(self._store, effect.key, slot, self._spec.layout)
+        else:
+            self._store.read(effect.key, slot)
 
     def _write(self, effect: WriteBlock) -> None:
         slot = self._segment.slots[effect.slot]
@@ -256,9 +258,14 @@ class TrafficManager:
         self._events.put(answer)  # the core's thread answers: nobody else may look into it
         return {**answer.result(_STATUS_TIMEOUT_S), "cpu_s": sum(os.times()[:2]), "time_s": time.time()}
 
-    def read_spans(self) -> list[tuple[float, float, int]]:
-        """(asked, done, bytes) of every block read, seconds of this host's monotonic clock."""
-        return list(self._core.reads.spans)
+    def read_spans(self, after: int = 0) -> list[tuple[float, float, int]]:
+        """(asked, done, bytes) of every block read after the first ``after``, seconds of this host's monotonic clock.
+
+        ``num_reads`` of the status counts them; of very many only the last are kept.
+        """
+        reads = self._core.reads
+        spans = list(reads.spans)
+        return spans[max(0, after - (reads.num_reads - len(spans))) :]
 
     def leases(self) -> list[tuple[int, str, int]]:
         """(slot, owner, attempt) of every live lease."""

@@ -168,6 +168,7 @@ class TrafficCore:
             "read_queue_tokens": self.reads.read_queue_tokens,
             "load_failures": self.reads.load_failures,
             "shared_blocks": self.reads.shared_blocks,
+            "num_reads": self.reads.num_reads,
             "read_bytes": self.reads.read_bytes,
             "written_bytes": self.write_back.written_bytes,
             "writing_blocks": self.write_back.writing_blocks,

@@ -35,7 +35,7 @@ class _Sink:
     shared: list[ResidentBlock] = field(default_factory=list)
     own: list[int] = field(default_factory=list)
     missing: int = 0  # slots of its own still to come, in the place of hit blocks that failed
-    read_s: tuple[float, float] = (0.0, 0.0)  # waiting for slots, reading
+    read: tuple[float, float, int] = (0.0, 0.0, 0)  # seconds waiting for slots, seconds reading, bytes
     leased: bool = False
     offered: bool = False
     complete: bool = False
@@ -102,19 +102,19 @@ class DecodeSide:
         sink.own, sink.leased = own, True
         started = self._context.now_s
         if not keys:
-            self._offer(sink, 0 if reads_here else -1, 0.0, 0.0)
+            self._offer(sink, 0 if reads_here else -1)
             return True
 
-        def read(blocks: list[ResidentBlock]) -> None:
+        def read(blocks: list[ResidentBlock], read_bytes: int) -> None:
             good = verified_prefix(blocks)
             sink.shared = blocks[:good]
             sink.missing = len(blocks) - good  # what failed is computed again, into slots of the request's own
-            sink.read_s = (started - sink.opened_s, self._context.now_s - started)
+            sink.read = (started - sink.opened_s, self._context.now_s - started, read_bytes)
             self._reads.release(blocks[good:])
             if sink.closing:
                 self._drop(sink)
             elif not sink.missing:
-                self._offer(sink, good, *sink.read_s)
+                self._offer(sink, good)
             else:  # others may hold the failed blocks until they hear of it: then there is no slot yet
                 self._short.append((opened.request_id, opened.attempt))
                 self.lease_waiting()
@@ -130,14 +130,14 @@ class DecodeSide:
         if slots is None:
             return False
         sink.own, sink.missing = slots + sink.own, 0
-        self._offer(sink, len(sink.shared), *sink.read_s)
+        self._offer(sink, len(sink.shared))
         return True
 
-    def _offer(self, sink: _Sink, hit_blocks: int, queued_s: float, read_s: float) -> None:
+    def _offer(self, sink: _Sink, hit_blocks: int) -> None:
         sink.offered = True
         opened = sink.opened
         places = self._context.slot_offsets(sink.slots).tolist()
-        offer = Offer(opened.request_id, opened.attempt, places, hit_blocks, queued_s, read_s)
+        offer = Offer(opened.request_id, opened.attempt, places, hit_blocks, *sink.read)
         self._context.send(opened.prefill_node, offer)
 
     def on_prompt_done(self, message: PromptDone) -> None:

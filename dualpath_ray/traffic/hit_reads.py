@@ -22,6 +22,7 @@ class ResidentBlock:
     holders: int = 1
     settled: bool = False
     failed: bool = False
+    read_bytes: int = 0  # over the SNIC
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -32,7 +33,7 @@ class HitReads:
         self._context = context
         self._resident: dict[bytes, ResidentBlock] = {}
         self.queued_blocks = 0
-        self.read_bytes = 0
+        self.read_bytes = self.num_reads = 0
         self.load_failures = 0
         self.shared_blocks = 0
         self.spans: deque[tuple[float, float, int]] = deque(maxlen=100_000)  # (asked, done, bytes) of each block read
@@ -52,9 +53,10 @@ class HitReads:
         being_written: Sequence[bool],
         owner: str,
         attempt: int,
-        done: Callable[[list[ResidentBlock]], None],
+        done: Callable[[list[ResidentBlock], int], None],
     ) -> bool:
-        """Hold the blocks for a request; ``done`` gets them all once every one is verified or has failed.
+        """Hold the blocks for a request. Once every one is verified or has failed, ``done`` gets them all and the bytes
+        that were read for this request: another one's are not read again.
 
         Returns: False, and nothing is held, when the pool has not enough free slots now.
         """
@@ -68,10 +70,14 @@ class HitReads:
             nonlocal unsettled
             unsettled -= 1
             if not unsettled:
-                done(blocks)
+                over()
 
         fresh: list[ResidentBlock] = []
         late: list[ResidentBlock] = []
+
+        def over() -> None:
+            done(blocks, sum(block.read_bytes for block in (*fresh, *late)))
+
         for key, written_later in zip(keys, being_written, strict=True):
             block = self._resident.get(key)
             if block is None:
@@ -90,7 +96,7 @@ class HitReads:
         if late:
             self._read_when_written(late)
         if not unsettled:
-            done(blocks)
+            over()
         return True
 
     def _read_when_written(self, blocks: list[ResidentBlock]) -> None:
@@ -117,6 +123,8 @@ class HitReads:
                 return
             self.spans.append((asked_s, context.now_s, nbytes))
             self.read_bytes += nbytes
+            self.num_reads += 1
+            block.read_bytes = nbytes
             if error is not None:
                 context.index("invalidate", [block.key], done=lambda event: None)
             self._settle(block, failed=error is not None)

@@ -29,6 +29,7 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._reader = sock.makefile("rb")
         self._lock = threading.Lock()
 
     @classmethod
@@ -65,21 +66,15 @@ class Link:
 
     def receive(self) -> Any | None:
         """The next message; None when the other end is gone."""
-        header = self._exactly(_LENGTH.size)
-        body = self._exactly(_LENGTH.unpack(header)[0]) if header else None
-        return decode(body) if body is not None else None
-
-    def _exactly(self, nbytes: int) -> bytes | None:
-        data = bytearray()
-        while len(data) < nbytes:
-            try:
-                part = self._socket.recv(nbytes - len(data))
-            except OSError:
+        try:
+            header = self._reader.read(_LENGTH.size)
+            if len(header) < _LENGTH.size:
                 return None
-            if not part:
-                return None
-            data += part
-        return bytes(data)
+            nbytes = _LENGTH.unpack(header)[0]
+            body = self._reader.read(nbytes)
+        except OSError:
+            return None
+        return decode(body) if len(body) == nbytes else None
 
     def close(self) -> None:
         """Wakes up whoever receives on it."""

@@ -105,6 +105,7 @@ class SourceReady:
     slots: list[int]
     queued_s: float
     read_s: float
+    read_bytes: int  # over the SNIC for this request; blocks that another one was reading are not among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +255,7 @@ class Offer:
     hit_blocks: int
     queued_s: float
     read_s: float
+    read_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,9 +174,9 @@ class PrefillSide:
             return
         if source.path is ReadPath.DE:
             source.hit_blocks = source.offer.hit_blocks
-            self._ready(source, source.offer.queued_s, source.offer.read_s)
+            self._ready(source, source.offer.queued_s, source.offer.read_s, source.offer.read_bytes)
         elif not source.opened.hit_keys:
-            self._ready(source, 0.0, 0.0)
+            self._ready(source, 0.0, 0.0, 0)
         else:
             self._waiting.append(source)
             self.lease_waiting()
@@ -193,12 +193,12 @@ class PrefillSide:
         opened, started = source.opened, self._context.now_s
         assert opened is not None
 
-        def done(blocks: list[ResidentBlock]) -> None:
+        def done(blocks: list[ResidentBlock], read_bytes: int) -> None:
             source.blocks, source.hit_blocks = blocks, verified_prefix(blocks)
             if source.revoked:
                 self._finish_if_left_alone(source)
             else:
-                self._ready(source, started - source.opened_s, self._context.now_s - started)
+                self._ready(source, started - source.opened_s, self._context.now_s - started, read_bytes)
 
         # marked before the call: with every block resident, ``done`` runs inside it
         source.acquired = True
@@ -206,10 +206,10 @@ class PrefillSide:
             source.acquired = False
         return source.acquired
 
-    def _ready(self, source: _Source, queued_s: float, read_s: float) -> None:
+    def _ready(self, source: _Source, queued_s: float, read_s: float, read_bytes: int) -> None:
         assert source.opened is not None
         slots = [b.slot for b in source.blocks[: source.hit_blocks]]
-        message = SourceReady(source.request_id, source.attempt, source.hit_blocks, slots, queued_s, read_s)
+        message = SourceReady(source.request_id, source.attempt, source.hit_blocks, slots, queued_s, read_s, read_bytes)
         self._context.send(source.opened.engine, message)
 
     # forward batches -------------------------------------------------------------------------------------------------

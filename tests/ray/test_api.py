@@ -9,6 +9,7 @@ from dualpath_ray import SamplingParams, connect
 from dualpath_ray.base.errors import ConfigError, RequestRefusedError
 from dualpath_ray.cluster.client import Client
 from dualpath_ray.cluster.system import System
+from dualpath_ray.engine.verify import PlainModel
 from tests.ray.systems import BASE, CONTEXT, running
 
 pytestmark = pytest.mark.ray
@@ -48,6 +49,22 @@ def test_samples_share_one_read_of_their_prefix(up: tuple[System, Client]) -> No
     assert len(generation.result(30)) == 4
     read = sum(n["read_bytes"] for n in system.status()["nodes"].values()) - before
     assert read == generation.request.hit_tokens // 16 * system.plan.layout.sealed_bytes
+
+
+def test_samples_share_the_prompt_and_store_whole_blocks(up: tuple[System, Client]) -> None:
+    """A block whose first tokens are the shared prompt's and whose last are a sample's own is right when read back."""
+    system, client = up
+    prompt = PROMPT[::-1]
+    two = SamplingParams(max_tokens=40, num_samples=2, ignore_end=True)
+    first, second = client.generate(prompt, two, "h").result(30)
+    assert first.token_ids == second.token_ids  # both greedy
+    context = [*prompt.tolist(), *first.token_ids]
+    again = client.generate(context, SamplingParams(max_tokens=8, ignore_end=True), "h")
+    answer = again.result(30)[0].token_ids
+    assert again.request.hit_tokens == 128 and again.facts["hit_blocks"] == 8
+    spans = [(len(prompt), len(context)), (len(context), len(context) + 8)]
+    plain = PlainModel(system.plan.description, system.plan.config.seed)
+    assert plain.check([*context, *answer], spans)[2] == 0
 
 
 def test_cancel_ends_a_request_and_frees_everything(up: tuple[System, Client]) -> None:

@@ -41,8 +41,10 @@ def test_every_mode_gives_the_models_own_tokens_and_exact_bytes(mode: str) -> No
     reused = sum(n["shared_blocks"] for n in status["nodes"].values())
     if mode == "oracle":
         assert sum(record.snic_read_bytes.values()) == 0 and sum(record.cnic_bytes["p0"].values()) == 0
+        assert sum(t.snic_read_bytes for t in record.turns) == 0
     else:
         assert sum(record.snic_read_bytes.values()) == (blocks - reused) * layout.sealed_bytes
+        assert sum(t.snic_read_bytes for t in record.turns) == sum(record.snic_read_bytes.values())
         assert (
             record.cnic_bytes["p0"]["in"]
             == record.cnic_bytes["d0"]["out"]

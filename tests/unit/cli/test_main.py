@@ -41,11 +41,12 @@ def module(monkeypatch):
 
 def test_help_is_grouped_in_order():
     text = CliRunner().invoke(cli, ["--help"]).output
-    places = [text.index(f"\n{section}:\n") for section in ("try", "run", "measure")]
+    places = [text.index(f"\n{section}:\n") for section in ("try", "run", "plan", "measure")]
     assert places == sorted(places)
     assert places[0] < text.index("\n  demo ") < text.index("\n  models ") < places[1]
-    assert places[1] < text.index("\n  rollout ") < text.index("\n  config ") < places[2]
-    assert all(f"\n  {name} " in text[places[2] :] for name in ("bench", "profile", "explain"))
+    assert places[1] < text.index("\n  rollout ") < places[2]
+    assert places[2] < text.index("\n  config ") < text.index("\n  profile ") < places[3]
+    assert all(f"\n  {name} " in text[places[3] :] for name in ("bench", "explain"))
 
 
 @pytest.mark.parametrize(

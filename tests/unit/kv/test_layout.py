@@ -1,13 +1,12 @@
 """Blocks and slots: sizes and ranges."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import LayoutError
 from dualpath_ray.base.units import PAGE_BYTES
-from dualpath_ray.kv.layout import KvLayout, layer_range
+from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import header_size
 
 layouts = st.builds(KvLayout, st.integers(1, 700), st.integers(1, 128), st.integers(1, 4096))
@@ -27,22 +26,6 @@ def test_a_slot_is_whole_pages_and_holds_header_and_block(layout):
 def test_blocks_of_tokens(layout, tokens):
     blocks = layout.num_blocks(tokens)
     assert (blocks - 1) * layout.block_tokens < tokens <= blocks * layout.block_tokens
-
-
-@given(st.integers(1, 6), st.data())
-def test_a_layer_range_is_a_view_of_one_piece(layers, data):
-    full = np.arange(layers * 2 * 3, dtype=np.uint8).reshape(layers, 2, 3)
-    first = data.draw(st.integers(0, layers - 1))
-    stop = data.draw(st.integers(first + 1, layers))
-    view = layer_range(full, first, stop)
-    assert view.base is not None and view.flags.c_contiguous
-    assert (view == full[first:stop]).all()
-
-
-@pytest.mark.parametrize(("first", "stop"), [(1, 1), (2, 1), (0, 4), (-1, 2)])
-def test_a_range_outside_the_block_is_refused(first, stop):
-    with pytest.raises(LayoutError):
-        layer_range(np.zeros((3, 2, 2), np.uint8), first, stop)
 
 
 @pytest.mark.parametrize("shape", [(0, 1, 1), (1, 0, 1), (1, 1, -1)])

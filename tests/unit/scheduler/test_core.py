@@ -52,7 +52,7 @@ def test_every_decision_keeps_the_rules_and_replays(drawn, data):
         read_q[reader] += request.hit_tokens
         tok_e[decision.prefill_engine] += request.total_tokens
         tok_e[decision.decode_engine] += request.total_tokens
-        hbm[decision.decode_engine] -= request.decode_tokens
+        hbm[decision.decode_engine] -= request.total_tokens
         buffer[decision.decode_node] -= request.prompt_tokens
         assert hbm[decision.decode_engine] >= 0 and buffer[decision.decode_node] >= 0
 

@@ -191,14 +191,6 @@ def test_a_block_asked_for_after_its_trajectory_ended_counts_as_live():
     assert index.begin_write([entry("c3", trajectory="x")], 6.0).evict == (key("a0"),)
 
 
-def test_a_dead_writer_leaves_nothing_under_way():
-    index = BlockIndex(4)
-    index.begin_write([entry("a0")], 1.0, writer="d0")
-    index.begin_write([entry("b0")], 1.0, writer="d1")
-    assert index.abort_writer("d0") == (key("a0"),)
-    assert present(index) == {"b0"}
-
-
 def test_restore_beyond_capacity_names_what_must_go():
     headers = [(SealedHeader(LAYOUT, 0, key(f"a{i}"), key(PARENT[f"a{i}"])), 10.0 - i) for i in range(4)]
     index = BlockIndex(2)

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from dualpath_ray.base.errors import BlockNotFoundError, ConfigError
+from dualpath_ray.base.types import CLIENT_SILENT_S
 from dualpath_ray.kv.keys import ROOT
 from dualpath_ray.storage.actor import StorageNode
 from dualpath_ray.storage.local import LocalBlockStore
@@ -51,7 +52,7 @@ def test_lookup_tells_absent_committed_and_being_written(start, write):
     node = start()
     write(node, A)
     node.begin_write([(B, A, 0, "t")])
-    assert node.lookup("r/1", [A, B, C]) == bytes([1, 2, 0])
+    assert node.lookup("c", "r/1", [A, B, C]) == bytes([1, 2, 0])
 
 
 def test_a_restart_finds_what_was_committed_and_nothing_half_written(
@@ -62,7 +63,7 @@ def test_a_restart_finds_what_was_committed_and_nothing_half_written(
     files.write(C, make_block(C))
     os.truncate(next(root.rglob(f"{C.hex()}.kv")), 4096)
     node = start()
-    assert node.lookup("r/1", [A, B, C]) == bytes([1, 1, 0])
+    assert node.lookup("c", "r/1", [A, B, C]) == bytes([1, 1, 0])
     read_verified(files, B, new_slot(), layout)
 
 
@@ -85,9 +86,9 @@ def test_a_smaller_capacity_after_a_restart_is_kept(start, write, files):
 def test_pinned_blocks_stay_until_unpinned(start, write):
     node = start(capacity_blocks=1)
     write(node, A)
-    node.lookup("r/1", [A])
+    node.lookup("c", "r/1", [A])
     assert write(node, B).refused == (B,)
-    node.unpin(["r/1"])
+    node.unpin("c", ["r/1"])
     assert write(node, B).evict == (A,)
 
 
@@ -95,7 +96,7 @@ def test_only_the_leading_run_is_pinned(start, write):
     node = start(capacity_blocks=2)
     write(node, A)
     write(node, C)
-    assert node.lookup("r/1", [A, B, C]) == bytes([1, 0, 1])
+    assert node.lookup("c", "r/1", [A, B, C]) == bytes([1, 0, 1])
     assert write(node, D).evict == (C,)
 
 
@@ -103,7 +104,7 @@ def test_invalidated_blocks_lose_their_files(start, write, files, new_slot):
     node = start()
     write(node, A)
     node.invalidate([A, B])
-    assert node.lookup("r/1", [A]) == bytes([0])
+    assert node.lookup("c", "r/1", [A]) == bytes([0])
     with pytest.raises(BlockNotFoundError):
         files.read(A, new_slot())
     assert node.status()["corrupt_blocks"] == 1
@@ -134,13 +135,24 @@ def test_a_wait_ends_with_the_write(start, files, make_block, end, committed):
     assert len(list(files.scan())) == committed
 
 
-def test_a_wait_ends_when_the_writer_is_dead_or_the_time_is_up(start):
+def test_a_wait_ends_when_the_time_is_up(start):
     node = start()
-    node.begin_write([(A, ROOT, 0, "t")], writer="d0")
+    node.begin_write([(A, ROOT, 0, "t")])
     assert node.await_written([A], 0.01) == [False]
-    node.abort_writer("d0")
-    assert node.await_written([A], 30.0) == [False]
-    assert node.lookup("r/1", [A]) == bytes([0])
+
+
+def test_pins_of_a_client_that_fell_silent_go(start, write, monkeypatch):
+    node = start(capacity_blocks=2)
+    write(node, A)
+    write(node, B)
+    now = time.monotonic()
+    node.lookup("dead", "dead-1", [A])
+    node.lookup("alive", "alive-1", [B])
+    for later in (CLIENT_SILENT_S / 2, CLIENT_SILENT_S + 1):
+        monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
+        assert node.renew("alive") == 0
+    assert node.status()["num_pinning_attempts"] == 1
+    assert write(node, C).evict == (A,)
 
 
 def test_many_threads_writing_one_chain_write_each_block_once(start, write, files, new_slot, layout):
@@ -169,7 +181,7 @@ def test_files_and_index_agree_after_a_storm_of_evictions(start, write, files, n
     for thread in threads:
         thread.join()
     found = {header.key for header, _ in files.scan()}
-    assert {key for key in keys if node.lookup("r", [key]) == bytes([1])} == found
+    assert {key for key in keys if node.lookup("c", "r", [key]) == bytes([1])} == found
     assert len(found) <= 3
 
 
