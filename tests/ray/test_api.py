@@ -1,5 +1,6 @@
 """The Python API: streaming, samples, cancelling, sharing, weights, connecting by name."""
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from dualpath_ray.base.errors import ConfigError, RequestRefusedError
 from dualpath_ray.cluster.client import Client
 from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.verify import PlainModel
-from tests.ray.systems import BASE, CONTEXT, running
+from tests.ray.systems import BASE, CONTEXT, running, trajectories
 
 pytestmark = pytest.mark.ray
 PROMPT = np.random.default_rng(5).integers(16, 500, 100).astype(np.int32)
@@ -89,6 +90,7 @@ def test_new_weights_hit_no_old_block(up: tuple[System, Client]) -> None:
     assert (
         client.generate(PROMPT, params, "w").result(30) and client.generate(PROMPT, params, "w").request.hit_tokens > 0
     )
+    other = Client(system)
     client.update_weights(1)
     fresh = client.generate(PROMPT, params, "w")
     fresh.result(30)
@@ -102,6 +104,24 @@ def test_new_weights_hit_no_old_block(up: tuple[System, Client]) -> None:
     same.result(30)
     assert same.request.hit_tokens == again.request.hit_tokens
     later.close()
+    deadline = time.monotonic() + 60
+    while other.weights_version != 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert other.weights_version == 1, "whoever was connected hears of it"
+    other.close()
+    with pytest.raises(RequestRefusedError, match="older"):
+        client.update_weights(0)
+
+
+def test_a_rollout_counts_what_it_read_itself(up: tuple[System, Client]) -> None:
+    _, client = up
+    work = trajectories(2, 3)
+    for _ in range(2):
+        record = client.rollout(work)
+        read = sum(nbytes for spans in record.read_spans.values() for _, _, nbytes in spans)
+        assert read == sum(record.snic_read_bytes.values()) == sum(t.snic_read_bytes for t in record.turns) > 0
+    with pytest.raises(RequestRefusedError, match="t0 is there more than once"):
+        client.rollout([*work, work[0]])
 
 
 def test_connect_by_name_checks_the_fingerprint(up: tuple[System, Client]) -> None:
