@@ -277,7 +277,8 @@ def _read_spans(system: System, before: dict[str, int]) -> dict[str, list[tuple[
 
 
 def _cpu_s(status: dict[str, Any]) -> float:
-    parts = [*status["prefill"], *status["decode"], *status["nodes"].values()]
+    engines = [*status["prefill"], *status["decode"]]
+    parts = [*engines, *status["nodes"].values(), *status["storage"], status["scheduler"]]
     return float(sum(part["cpu_s"] for part in parts))
 
 

@@ -101,6 +101,7 @@ class System:
                 "prefill": ray.get([e.status.remote() for e in h.prefill.values()]),
                 "decode": ray.get([e.status.remote() for e in h.decode.values()]),
                 "storage": ray.get([s.status.remote() for s in h.storage]),
+                "scheduler": ray.get(h.scheduler.status.remote()),
             }
         except ray.exceptions.RayError as error:
             raise SystemDiedError(f"an actor of system {self.name} is gone: {first_line(error)}") from error

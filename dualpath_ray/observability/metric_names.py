@@ -56,7 +56,7 @@ RUN_METRICS: tuple[Metric, ...] = (
     Metric("snic_max_over_mean_ratio", Unit.TIMES, "SNIC reads, max / mean", "of the nodes that may read; 1 is even"),
     Metric("snic_utilisation_ratio", Unit.RATIO, "SNIC pool utilisation", "of the NICs that may read, while loading"),
     Metric("loading_s", Unit.SECONDS, "Time loading", "at least one block read outstanding anywhere"),
-    Metric("cpu_s_per_turn", Unit.SECONDS, "CPU time per turn", "of all engines"),
+    Metric("cpu_s_per_turn", Unit.SECONDS, "CPU time per turn", "of all actors"),
 )
 
 NODE_METRICS: tuple[Metric, ...] = (

@@ -77,7 +77,7 @@ class RunRecord:
     cnic_bytes: dict[str, dict[str, int]] = field(default_factory=dict)  # node -> {"in": ..., "out": ...}
     read_spans: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)  # node -> (asked, done, bytes)
     load_failures: int = 0
-    cpu_s: float = 0.0  # of all engines and traffic managers, during the run
+    cpu_s: float = 0.0  # of all actors, during the run
     memory_peak_bytes: int | None = None  # all processes and /dev/shm; None on a cluster that is not our own
     generated: dict[str, list[list[int]]] = field(default_factory=dict)  # trajectory -> tokens generated in each turn
     contexts: dict[str, list[int]] = field(default_factory=dict)  # trajectory -> final context, all tokens

@@ -1,5 +1,6 @@
 """The central scheduler: a thin shell around SchedulerCore that leaders fetch from (section 6)."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -94,7 +95,7 @@ class RequestScheduler:
     def status(self) -> dict[str, object]:
         """Queues, loads and counts, and the groups that planning still waits for."""
         with self._changed:
-            return {**self._core.status(), "awaited_groups": sorted(self._awaited)}
+            return {**self._core.status(), "awaited_groups": sorted(self._awaited), "cpu_s": sum(os.times()[:2])}
 
     def facts(self) -> object:
         """What the system's starter left for those who connect later."""

@@ -1,5 +1,6 @@
 """A storage server: the index of its shard of the block space, and every deletion in its store."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -142,6 +143,7 @@ class StorageNode:
             "capacity_bytes": stats["capacity_blocks"] * block_bytes,
             **stats,
             **totals,
+            "cpu_s": sum(os.times()[:2]),
         }
 
     def ray_node(self) -> str:
