@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dualpath_ray import __version__
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import align_up
 from dualpath_ray.cluster.client import Client
@@ -25,6 +23,7 @@ from dualpath_ray.config.modes import mode_overrides
 from dualpath_ray.observability.run_record import Comparison, RunRecord, TokenCheck
 from dualpath_ray.ops.memory import MemoryMeter
 from dualpath_ray.ops.options import RolloutOptions
+from dualpath_ray.ops.versions import versions
 from dualpath_ray.ops.workloads import make_workload
 from dualpath_ray.workload.load import statistics
 from dualpath_ray.workload.trajectory import Trajectory
@@ -265,13 +264,3 @@ def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> li
             f"  {record.mode}: {compared} tokens, {ties} near ties, {wrong} wrong; {name} by generate(): {by_itself} wrong"
         )
     return checks
-
-
-def versions() -> dict[str, str]:
-    """What ran: packages and platform."""
-    from importlib.metadata import version
-
-    names = ("ray", "torch", "transformers", "numpy", "pyarrow", "safetensors", "xxhash")
-    found = {name: version(name) for name in names}
-    cores = str(len(os.sched_getaffinity(0)))
-    return {"dualpath_ray": __version__, **found, "python": platform.python_version(), "cores": cores}
