@@ -1,5 +1,6 @@
 """Units as people write them. This module alone knows the factor 8 between bits and bytes."""
 
+import math
 import re
 
 _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -18,7 +19,7 @@ def parse_bps(text: object) -> int:
 
     Raises: ValueError naming the text when it is no positive rate.
     """
-    if isinstance(text, bool):
+    if isinstance(text, bool) or (isinstance(text, float) and not math.isfinite(text)):
         raise ValueError(f"{text!r} is no rate; write for example '400 Gbps' or '6 MB/s'")
     if isinstance(text, int | float):
         value = int(text)
@@ -38,7 +39,7 @@ def parse_bytes(text: object) -> int:
 
     Raises: ValueError naming the text when it is no positive size.
     """
-    if isinstance(text, bool):
+    if isinstance(text, bool) or (isinstance(text, float) and not math.isfinite(text)):
         raise ValueError(f"{text!r} is no size; write for example '512 MiB'")
     if isinstance(text, int | float):
         value = int(text)

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.bench.result import write_result
@@ -23,16 +23,24 @@ CPU_BOUND = 1.03
 
 
 def run(
-    config: Path, num_pairs: int = 5, out: Path = Path("runs/bench-overhead"), echo: Callable[[str], None] = print
+    config: Path,
+    num_pairs: int = 5,
+    out: Path = Path("runs/bench-overhead"),
+    echo: Callable[[str], None] = print,
+    live: TextIO | None = None,
 ) -> dict[str, Any]:
-    """Run the pairs and write ``overhead.json``. Raises: ConfigError naming file and key."""
+    """Run the pairs and write ``overhead.json``.
+
+    Args:   live: where progress is shown, standard output when None.
+    Raises: ConfigError naming file and key.
+    """
     make_out(out)
     options = replace(WORKLOAD, compare=MODES)
     prepared = prepare(config, options)
     pairs = []
     for number in range(num_pairs):
         runs = prepared.runs if number % 2 == 0 else prepared.runs[::-1]
-        records, _ = run_all(Prepared(runs, prepared.trajectories, prepared.config), options, echo)
+        records = run_all(Prepared(runs, prepared.trajectories, prepared.config), options, echo, live=live)
         by_mode = {r.mode: r for r in records}
         pairs.append(_pair(by_mode["prefill_only"], by_mode["scheduled"]))
         echo(

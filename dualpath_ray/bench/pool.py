@@ -7,13 +7,12 @@ beside its bound, (P + D) / P; everything is measured live, on emulated NICs.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dualpath_ray.base.units import format_rate, parse_bps
 from dualpath_ray.bench.result import write_result
-from dualpath_ray.observability.summary import summarize
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.rollout import compared, make_out, prepare, write_all
+from dualpath_ray.ops.rollout import compared, make_out, prepare, write_all, writing_to
 
 CONFIGS = ("laptop_1p1d", "laptop_1p2d", "laptop_2p1d")
 # At this rate even two prefill nodes' SNICs need over six times as long to read as the engines to compute.
@@ -44,43 +43,48 @@ def run(
     snic_rates: Sequence[str] = (),
     out: Path = Path("runs/bench-pool"),
     echo: Callable[[str], None] = print,
+    live: TextIO | None = None,
 ) -> dict[str, Any]:
     """Run the benchmark and write ``pool.json``, ``pool.md``, ``pool.svg``, and a folder for each comparison.
 
     Args:   snic_rates: the first is the storage-bound one for all three systems, the others are the sweep on 1P1D.
+            live: where progress is shown, standard output when None.
     Raises: ConfigError naming file and key.
     """
     make_out(out)
     first, *sweep = snic_rates or (STORAGE_BOUND, *SWEEP)
     rows: list[PoolRow] = []
     for name in CONFIGS:
-        rows += _compare(config_dir / f"{name}.yaml", first, ("prefill_only", "scheduled", "oracle"), out, echo)
+        rows += _compare(config_dir / f"{name}.yaml", first, ("prefill_only", "scheduled", "oracle"), out, echo, live)
     for rate in sweep:
-        rows += _compare(config_dir / f"{CONFIGS[0]}.yaml", rate, ("prefill_only", "scheduled"), out, echo)
+        rows += _compare(config_dir / f"{CONFIGS[0]}.yaml", rate, ("prefill_only", "scheduled"), out, echo, live)
     result = {"rows": [asdict(r) for r in rows], "claims": claims(rows, parse_bps(first))}
     write_result(out / "pool.json", result)
-    (out / "pool.md").write_text(table(result))
     from dualpath_ray.observability.chart_speedup import speedup_svg
 
     points = [(r.snic_bps, r.speedup) for r in rows if r.config == "1P1D" and r.mode == "scheduled" and r.speedup]
-    (out / "pool.svg").write_text(speedup_svg(points, bound=2.0))
+    with writing_to(out):
+        (out / "pool.md").write_text(table(result))
+        (out / "pool.svg").write_text(speedup_svg(points, bound=2.0))
     echo(table(result))
     echo(f"results: {out}")
     return result
 
 
-def _compare(config: Path, rate: str, modes: tuple[str, ...], out: Path, echo: Callable[[str], None]) -> list[PoolRow]:
+def _compare(
+    config: Path, rate: str, modes: tuple[str, ...], out: Path, echo: Callable[[str], None], live: TextIO | None
+) -> list[PoolRow]:
     snic = parse_bps(rate)
     options = RolloutOptions(**{**asdict(WORKLOAD), "compare": modes})
     prepared = prepare(config, options, {"node.snic_bps": snic, "node.cnic_bps": snic * CNIC_OVER_SNIC})
     cluster = prepared.config
     label = f"{cluster.prefill_nodes}P{cluster.decode_nodes}D"
     echo(f"{label} at {format_rate(snic)}")
-    comparison, decisions = compared(prepared, options, echo)
-    summary, records = summarize(comparison), comparison.runs
+    comparison = compared(prepared, options, echo, live=live)
+    summary = write_all(out / f"{label}-{format_rate(snic).replace(' ', '').replace('/', 'p')}", comparison)
+    records = comparison.runs
     checks: list[bool | None] = [c.identical for c in comparison.checks]
     checks = checks or [None] * len(records)
-    write_all(out / f"{label}-{format_rate(snic).replace(' ', '').replace('/', 'p')}", comparison, summary, decisions)
     base = records[0].jct_s
     bound = (cluster.prefill_nodes + cluster.decode_nodes) / cluster.prefill_nodes
     return [

@@ -1,7 +1,9 @@
 """``dualpath bench``: measurements, each beside its limit."""
 
 import json
+import sys
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -17,6 +19,11 @@ def _rates(context: click.Context, parameter: click.Parameter, value: str | None
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     return rates
+
+
+def _live(as_json: bool) -> TextIO:
+    """Where progress goes: standard output holds nothing but the result when that is JSON."""
+    return sys.stderr if as_json else sys.stdout
 
 
 @click.group()
@@ -54,7 +61,7 @@ def pool(config_dir: Path, snic_rates: tuple[str, ...], as_json: bool, out: Path
     def say(line: str) -> None:
         click.echo(line, err=as_json)  # stdout holds nothing but the result then
 
-    result = run(config_dir=config_dir, snic_rates=snic_rates, out=out, echo=say)
+    result = run(config_dir=config_dir, snic_rates=snic_rates, out=out, echo=say, live=_live(as_json))
     if as_json:
         click.echo(json.dumps(result, indent=1))
     if any(row["tokens_identical"] is False for row in result["rows"]):
@@ -84,6 +91,6 @@ def overhead(config: Path, pairs: int, as_json: bool, out: Path) -> None:
     """What the second path costs where storage is no bottleneck: JCT and CPU seconds, scheduled over prefill_only."""
     from dualpath_ray.bench.overhead import run
 
-    result = run(config, pairs, out, lambda line: click.echo(line, err=as_json))
+    result = run(config, pairs, out, lambda line: click.echo(line, err=as_json), _live(as_json))
     if as_json:
         click.echo(json.dumps(result, indent=1))

@@ -53,10 +53,11 @@ def _print(rows: list[tuple[str, str, str]]) -> None:
 def derived_rows(parsed: "ClusterConfig", source: str) -> list[tuple[str, str, str]]:
     """Values that depend on the model or the machine; without the model, what to do about it."""
     from dualpath_ray.base.errors import ConfigError
-    from dualpath_ray.engine.pull import resolve
+    from dualpath_ray.engine.pull import is_on_hub
 
     try:
-        resolve(parsed.model)
+        if is_on_hub(parsed.model):
+            return [("(not known)", f"model {parsed.model} is on the hub: a run fetches it, this command does not", "")]
     except ConfigError as error:
         return [("(not known)", str(error), "")]
     from dualpath_ray.cluster.plan import make_plan

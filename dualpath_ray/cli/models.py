@@ -46,7 +46,7 @@ def list_models() -> None:
 def show(name: str, dtype: str) -> None:
     """Size, KV bytes and limits of a model."""
     from dualpath_ray.engine.describe import describe
-    from dualpath_ray.engine.pull import resolve
+    from dualpath_ray.engine.pull import is_on_hub, resolve
     from dualpath_ray.models.known import KNOWN
     from dualpath_ray.models.spec import kv_bytes_per_token
 
@@ -67,7 +67,10 @@ def show(name: str, dtype: str) -> None:
             ("architecture", found.architecture),
             ("layers", found.num_layers),
             ("attention heads", f"{found.num_heads} of {found.head_dim}"),
-            ("weights", f"{format_bytes(found.weight_bytes)} in {dtype}"),
+            (
+                "weights",
+                "on the hub, not fetched" if is_on_hub(name) else f"{format_bytes(found.weight_bytes)} in {dtype}",
+            ),
             ("KV of a token", f"{format_bytes(token_bytes)} in {dtype}{', latent' if found.latent else ''}"),
             ("longest context", f"{found.max_context_tokens:,} tokens"),
             ("vocabulary", f"{found.vocab_size:,} tokens, end tokens {', '.join(map(str, found.end_token_ids))}"),

@@ -1,4 +1,4 @@
-"""The Python API: ``start`` a system, ``connect`` to one. CLI and jobs call nothing else."""
+"""The Python API: ``start`` a system, ``connect`` to one. Command line and jobs go through it too."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +8,15 @@ import ray
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.cluster.client import Client
-from dualpath_ray.cluster.fingerprint import fingerprint
+from dualpath_ray.cluster.fingerprint import code_fingerprint, fingerprint
 from dualpath_ray.cluster.placement import RaySession
-from dualpath_ray.cluster.plan import make_plan
-from dualpath_ray.cluster.system import SCHEDULER_NAME, Attachment, Handles, System, start_system
+from dualpath_ray.cluster.plan import SystemPlan, make_plan
+from dualpath_ray.cluster.system import SCHEDULER_NAME, Attachment, Handles, System, ask, start_system
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.load import load_cluster, parse_cluster
 from dualpath_ray.engine.profile import EngineProfile
 
-ConfigLike = ClusterConfig | str | Path | dict[str, Any]
+ConfigLike = ClusterConfig | SystemPlan | str | Path | dict[str, Any]
 
 
 def start(
@@ -25,23 +25,29 @@ def start(
     address: str | None = None,
     max_context_tokens: int | None = None,
     keep_store: bool = False,
+    empty_store: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> System:
     """Start a system; stop it with ``system.stop()`` or as a context manager.
 
-    Args:   config: a path, a mapping with the keys of a configuration file, or a ClusterConfig; address: of a running Ray
-        cluster, None for a private local one; max_context_tokens: the longest context you will use, when you know it.
+    Args:   config: a path, a mapping with the keys of a configuration file, a ClusterConfig, or a SystemPlan made of one.
+        address: of a running Ray cluster; None for a private local one, or the one that this process is in already.
+        max_context_tokens: the longest context you will use, when you know it and the plan does not.
+        keep_store: leave the store's files behind. empty_store: delete what a configured store holds from before.
     Raises: ConfigError in one sentence that names the file and the key.
     """
-    parsed, source = _parse(config)
-    return start_system(make_plan(parsed, source, max_context_tokens), address, keep_store, progress)
+    if isinstance(config, SystemPlan):
+        plan = config
+    else:
+        plan = make_plan(*_parse(config), max_context_tokens)
+    return start_system(plan, address, keep_store, progress, empty_store)
 
 
 def connect(system: System | str, *, config: ConfigLike | None = None, address: str | None = None) -> Client:
     """A client of a system, by object or by name (``system.name``).
 
-    Args:   config: when given, the system must have been started with the same configuration and code.
-    Raises: ConfigError when there is no such system, or its fingerprint is another.
+    Args:   config: when given, the system must have been started with the same configuration.
+    Raises: ConfigError when there is no such system, or one of other code or configuration: its fingerprint is another.
     """
     if isinstance(system, System):
         return Client(system)
@@ -53,16 +59,14 @@ def connect(system: System | str, *, config: ConfigLike | None = None, address: 
         running = [
             a["namespace"] for a in ray.util.list_named_actors(all_namespaces=True) if a["name"] == SCHEDULER_NAME
         ]
-        there = f"running: {', '.join(running)}" if running else "none is running there"
-        raise ConfigError(f"system: there is no system {system!r} on this Ray cluster; {there}") from error
-    attachment: Attachment = ray.get(scheduler.facts.remote())
-    if config is not None:
-        wanted = fingerprint(_parse(config)[0])
-        if wanted != attachment.fingerprint:
-            raise ConfigError(
-                f"system: {system} runs with fingerprint {attachment.fingerprint} of code and configuration, but yours "
-                f"have {wanted}"
-            )
+        known = f"running: {', '.join(running)}" if running else "none is running there"
+        raise ConfigError(f"system: there is no system {system!r} on this Ray cluster; {known}") from error
+    attachment: Attachment = ask(scheduler.facts.remote(), f"the scheduler of {system}")
+    there, here, what = attachment.code, code_fingerprint(), "code"
+    if there == here and config is not None:
+        there, here, what = attachment.fingerprint, fingerprint(_parse(config)[0]), "code and configuration"
+    if there != here:
+        raise ConfigError(f"system: {system} runs with fingerprint {there} of {what}, but yours has {here}")
     handles = Handles()
     handles.scheduler, handles.storage = scheduler, attachment.storage
     handles.traffic, handles.prefill, handles.decode = attachment.traffic, attachment.prefill, attachment.decode
@@ -70,6 +74,8 @@ def connect(system: System | str, *, config: ConfigLike | None = None, address: 
 
 
 def _parse(config: ConfigLike) -> tuple[ClusterConfig, str]:
+    if isinstance(config, SystemPlan):
+        return config.config, config.source
     if isinstance(config, ClusterConfig):
         return config, "config"
     if isinstance(config, dict):

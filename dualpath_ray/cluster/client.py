@@ -6,6 +6,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ import numpy as np
 import ray
 
 from dualpath_ray.base.errors import DualPathError, RequestRefusedError, SystemDiedError
-from dualpath_ray.cluster.system import System, first_line, own_error
+from dualpath_ray.cluster.plan import named
+from dualpath_ray.cluster.system import ANSWER_S, System, ask, first_line, own_error
 from dualpath_ray.engine.group import client_payload
 from dualpath_ray.engine.request import StepEvent
 from dualpath_ray.engine.sampling import SamplingParams
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _POLL_S = 1.0
 _WATCH_S = 1.0
-_ANSWER_S = 20.0  # an actor that does not answer for so long hangs
 
 
 @dataclass(slots=True)
@@ -106,10 +108,12 @@ class Generation:
     def _take(self, event: StepEvent) -> None:
         sample = self.samples[event.sample]
         self.facts.update(event.facts)
-        for offset, (token, logprob) in enumerate(zip(event.tokens, event.logprobs, strict=True)):
-            placed = self._place(sample, event.first_index + offset, token, logprob)
+        for index, (token, logprob) in enumerate(zip(event.tokens, event.logprobs, strict=True), event.first_index):
+            placed = self._place(sample, index, token, logprob)
             if placed and event.sample == 0:
-                self.token_times_s.append(event.time_s)
+                # the last event may overtake the first token's, which comes from another engine: it knows that time too
+                first_s = event.facts.get("prefill_end_s", event.time_s) if index == 0 else event.time_s
+                self.token_times_s.append(first_s)
         self._stream_in_order(event.sample, sample)
         if event.finished:
             sample.finish_reason = event.reason
@@ -193,7 +197,13 @@ class Client:
         layout = self._plan.layout
         scope = self._scope  # one for the whole request, should the weights change meanwhile
         keys = block_keys(tokens, layout.block_tokens, scope.salt())
-        found = self._lookup(request_id, keys)
+        try:
+            found = self._lookup(request_id, keys)
+        except (
+            BaseException
+        ):  # a Ctrl-C too: the lookup may have pinned blocks, and this request will never let them go
+            self._forget(request_id)
+            raise
         hits = hit_blocks([f != ABSENT for f in found], len(tokens), layout.block_tokens)
         request = Request(
             request_id=request_id,
@@ -221,8 +231,14 @@ class Client:
         return generation
 
     def _lookup(self, request_id: str, keys: list[bytes]) -> list[int]:
+        return self._from_index(self._index.lookup(self._id, request_id, keys)) if keys else []
+
+    def _from_index(self, answer: Future[Any]) -> Any:
+        """Raises: SystemDiedError when a storage node is gone or does not answer."""
         try:
-            return self._index.lookup(self._id, request_id, keys).result() if keys else []
+            return answer.result(ANSWER_S)
+        except FutureTimeoutError as error:
+            raise SystemDiedError(f"a storage node does not answer within {ANSWER_S:g} s") from error
         except ray.exceptions.RayError as error:
             raise SystemDiedError(f"a storage node is gone: {first_line(error)}") from error
 
@@ -254,28 +270,29 @@ class Client:
     def cancel(self, generation: Generation) -> None:
         """Stop a request wherever it is."""
         request_id = generation.request_id
-        try:
-            waiting = ray.get(self._handles.scheduler.cancel.remote(request_id))
-        except ray.exceptions.RayError as error:
-            raise SystemDiedError(f"the scheduler is gone: {first_line(error)}") from error
+        waiting, engine = ask(self._handles.scheduler.cancel.remote(request_id), "the scheduler")
         if waiting:
             for index in range(generation.request.num_samples):
                 generation.on_event(StepEvent(request_id, 1, index, 0, finished=True, reason="cancelled"))
             self._forget(request_id)
             return
-        for engine in self._handles.decode.values():
-            engine.cancel.remote(request_id)
+        if engine:
+            self._handles.decode[engine].cancel.remote(request_id)
 
     def rollout(
-        self, trajectories: Sequence[Trajectory], show: Callable[["Progress"], None] = lambda progress: None
+        self,
+        trajectories: Sequence[Trajectory],
+        show: Callable[["Progress"], None] = lambda progress: None,
+        name: str | None = None,
     ) -> RunRecord:
-        """Replay trajectories, all starting at once; ``show`` is told how far it is, twice a second.
+        """Replay trajectories, all starting at once.
 
+        Args:   show: is told how far it is, twice a second; name: of the run in its record, the read path when None.
         Raises: SystemDiedError; RequestRefusedError when a turn can never run here.
         """
         from dualpath_ray.cluster.rollout import Rollout
 
-        return Rollout(self._system, self, trajectories, show).run(self._plan.config.scheduler.read_path)
+        return Rollout(self._system, self, trajectories, show).run(name or self._plan.config.scheduler.read_path)
 
     def end_trajectory(self, trajectory_id: str) -> None:
         """No further turn will come: its blocks may be evicted before others."""
@@ -288,11 +305,15 @@ class Client:
 
         Raises: RequestRefusedError for a version below the present one: its blocks may be gone.
         """
+        in_force = max(self._from_index(self._index.each("set_weights_version", version)))
+        self._take_version(in_force)
+        if in_force > version:
+            raise RequestRefusedError(f"version: {version} is older than {in_force}")
+
+    def _take_version(self, version: int) -> None:
         with self._lock:
-            if version < self._scope.weights_version:
-                raise RequestRefusedError(f"version: {version} is older than {self._scope.weights_version}")
-            self._scope = replace(self._scope, weights_version=version)
-        self._index.each("set_weights_version", version).result()
+            if version > self._scope.weights_version:
+                self._scope = replace(self._scope, weights_version=version)
 
     @property
     def weights_version(self) -> int:
@@ -301,17 +322,11 @@ class Client:
 
     def _stored_version(self) -> int:
         """The version that the storage nodes hold for current: a client may come after an update."""
-        try:
-            return max(int(status["weights_version"]) for status in self._index.each("status").result())
-        except ray.exceptions.RayError as error:
-            raise SystemDiedError(f"a storage node is gone: {first_line(error)}") from error
+        return max(int(status["weights_version"]) for status in self._from_index(self._index.each("status")))
 
     def decisions(self, since_seq: int = 0) -> list[dict[str, Any]]:
         """Records of the scheduler's decisions, with the inputs that each was made on."""
-        try:
-            records: list[dict[str, Any]] = ray.get(self._handles.scheduler.decisions.remote(since_seq))
-        except ray.exceptions.RayError as error:
-            raise SystemDiedError(f"the scheduler is gone: {first_line(error)}") from error
+        records: list[dict[str, Any]] = ask(self._handles.scheduler.decisions.remote(since_seq), "the scheduler")
         return records
 
     # threads ---------------------------------------------------------------------------------------------------------
@@ -345,7 +360,7 @@ class Client:
         while not self._closed.wait(_WATCH_S):
             for name, handle in self._handles.named().items():
                 try:
-                    ray.get(handle.ping.remote(), timeout=_ANSWER_S)
+                    ask(handle.ping.remote(), name)
                 except Exception as error:  # dead, hung or failed: all end the run
                     self._die(name, error)
                     return
@@ -354,20 +369,18 @@ class Client:
     def _renew(self) -> None:
         """Keep this client's pins, and hear of weights that another client has updated."""
         try:
-            version = max(self._index.each("renew", self._id).result(_ANSWER_S))
+            version = max(self._from_index(self._index.each("renew", self._id)))
         except Exception as error:
             self._die("a storage node", error)
             return
-        with self._lock:
-            if version > self._scope.weights_version:
-                self._scope = replace(self._scope, weights_version=version)
+        self._take_version(version)
 
     def _die(self, who: str, error: Exception) -> None:
         if self._closed.is_set():
             return
-        reason = own_error(error)
+        reason = own_error(error) or SystemDiedError(f"{who} is gone: {first_line(error)}")
         with self._lock:
-            self._failure = self._failure or reason or SystemDiedError(f"{who} is gone: {first_line(error)}")
+            self._failure = self._failure or named(reason, self._plan.source)
             running = list(self._running.values())
             self._running.clear()
         for generation in running:

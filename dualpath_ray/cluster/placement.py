@@ -3,7 +3,11 @@
 import os
 import secrets
 import shutil
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +30,9 @@ class RaySession:
         self._opened = False
 
     def open(self, address: str | None, num_cpus: float) -> None:
-        """Join a cluster, or start a private local one on free ports.
+        """Join a cluster, or start a private local one on free ports. A Ray that this process is in already is used.
 
-        Raises: ConfigError when there is no cluster at the address.
+        Raises: ConfigError when there is no cluster at the address, or Ray cannot start here.
         """
         if ray.is_initialized():
             return
@@ -36,11 +40,8 @@ class RaySession:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if address is not None:
             _check_reachable(address)
-            try:
+            with _own_sigterm(), _saying(f"--address: no Ray cluster answers at {address}", "name a running one"):
                 ray.init(address=address, **common)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise ConfigError(f"--address: no Ray cluster answers at {address} ({reason})") from error
             self._opened = True
             return
         # A token of its own: two private clusters, or a stranger on this host, never talk to one another. Ray switches
@@ -50,15 +51,17 @@ class RaySession:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         self._temp_dir = temporary_dir("ray")
         cores = len(os.sched_getaffinity(0))
-        ray.init(
-            address="local",
-            num_cpus=max(cores, int(-(-num_cpus // 1))),
-            num_gpus=0,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            _temp_dir=str(self._temp_dir),
-            **common,
-        )
+        remedy = "free memory, disk or ports here, or name a running cluster with --address"
+        with _own_sigterm(), _saying(f"Ray could not be started in {self._temp_dir}", remedy):
+            ray.init(
+                address="local",
+                num_cpus=max(cores, int(-(-num_cpus // 1))),
+                num_gpus=0,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                _temp_dir=str(self._temp_dir),
+                **common,
+            )
         self._opened = True
 
     def close(self) -> None:
@@ -69,6 +72,25 @@ class RaySession:
         if self._temp_dir is not None:
             shutil.rmtree(self._temp_dir, ignore_errors=True)
             self._temp_dir = None
+
+
+@contextmanager
+def _saying(what: str, remedy: str) -> Iterator[None]:
+    """Ray's own error becomes one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # ConnectionError and TimeoutError are OSErrors
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{what} ({reason}); {remedy}") from error
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the program's handler of SIGTERM, if it has one: Ray puts its own in the place."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_reachable(address: str) -> None:

@@ -1,12 +1,14 @@
 """From a configuration to what every actor is told. Everything that can be known to fail is found here, before a start."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.errors import ConfigError, DualPathError, StoreFullError
 from dualpath_ray.base.types import Role
 from dualpath_ray.base.units import bytes_per_s, format_bytes
 from dualpath_ray.config.cluster import ClusterConfig
@@ -31,6 +33,7 @@ _NO_LIMIT_TOKENS = 2**40
 class SystemPlan:
     """A configuration with every value filled in."""
 
+    source: str  # file that the configuration came from, for errors
     config: ClusterConfig
     description: ModelDescription
     layout: KvLayout
@@ -127,17 +130,19 @@ class SystemPlan:
             fetch_interval_s=scheduler.fetch_interval_s,
         )
 
-    def fetch_limits(self, beta_tokens: int) -> FetchLimits:
-        """Alpha and beta of section 6: configured, or from the NIC's rate and the profile."""
+    def fetch_limits(self, profile: EngineProfile) -> FetchLimits:
+        """Alpha and beta of section 6: configured, or from the profile and the storage NIC's rate."""
         config = self.config
         alpha = config.scheduler.alpha_tokens
         if alpha is None:
             snic = config.node.snic_bps
-            alpha = int(bytes_per_s(snic) * ALPHA_S / self.layout.token_bytes) if snic else _NO_LIMIT_TOKENS
+            rates = [rate for rate in (bytes_per_s(snic) if snic else 0.0, profile.read_bytes_per_s) if rate]
+            alpha = int(min(rates) * ALPHA_S / self.layout.token_bytes) if rates else _NO_LIMIT_TOKENS
         return FetchLimits(
             short_read_queue_tokens=max(1, alpha),
-            max_unfinished_tokens=config.scheduler.beta_tokens or beta_tokens,
+            max_unfinished_tokens=config.scheduler.beta_tokens or profile.beta_tokens(),
             token_bytes=self.layout.token_bytes,
+            block_tokens=self.layout.block_tokens,
         )
 
 
@@ -147,27 +152,43 @@ def make_plan(config: ClusterConfig, source: str, max_context_tokens: int | None
     Args:   source: names the configuration in errors; max_context_tokens: what the workload needs, when known.
     Raises: ConfigError in one sentence that names the source and the key.
     """
-    try:
-        return _plan(config, max_context_tokens)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from error
+    with naming(source):
+        return _plan(config, source, max_context_tokens)
 
 
-def check_machine(plan: SystemPlan, source: str, store_bytes: int = 0) -> None:
+def check_machine(plan: SystemPlan, store_bytes: int = 0) -> None:
     """Whether this machine can hold a system whose actors all run here.
 
     Args:   store_bytes: of the oracle's store, which is kept in shared memory.
     Raises: ConfigError in one sentence that names the source and the key.
     """
-    try:
+    with naming(plan.source):
         _check_memory(plan)
         _check_shared_memory(plan, store_bytes)
         _check_cores(plan)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from error
+        if plan.config.storage.path is not None and not plan.config.scheduler.oracle:
+            check_store(store_root(plan.config.storage.path))
 
 
-def _plan(config: ClusterConfig, wanted_context: int | None) -> SystemPlan:
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """What the user can fix names the file that it stands in."""
+    try:
+        yield
+    except (ConfigError, StoreFullError) as error:
+        raise named(error, source) from error
+
+
+def named(error: DualPathError, source: str) -> DualPathError:
+    """The same error, naming the file when it is one that the user can fix there."""
+    said = str(error)
+    elsewhere = said.startswith((source, "--"))  # it has a name already, or is about a flag
+    return (
+        type(error)(f"{source}: {said}") if isinstance(error, ConfigError | StoreFullError) and not elsewhere else error
+    )
+
+
+def _plan(config: ClusterConfig, source: str, wanted_context: int | None) -> SystemPlan:
     load_policy(config.scheduler.read_path)  # these three raise here what would otherwise end a half-started system
     store_factory(config.storage.store)
     transport_factory(config.transport)
@@ -194,6 +215,7 @@ def _plan(config: ClusterConfig, wanted_context: int | None) -> SystemPlan:
     num_engines = (config.prefill_nodes + config.decode_nodes) * node.gpus
     cpus = config.engine.cpus or _share_of_cores(num_engines)
     plan = SystemPlan(
+        source=source,
         config=config,
         description=description,
         layout=layout,
@@ -271,6 +293,11 @@ def _check_shared_memory(plan: SystemPlan, store_bytes: int) -> None:
             f"{extra} need {format_bytes(needed)} of {SHM_DIR}, which has {format_bytes(available)} free; make them or "
             "engine.max_context_tokens smaller, or mount a larger /dev/shm (docker run --shm-size)"
         )
+
+
+def store_root(path: str) -> Path:
+    """Directory that a configuration means by ``storage.path``."""
+    return Path(path).expanduser().resolve()
 
 
 def check_store(path: Path) -> None:

@@ -5,17 +5,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import ray
 
-from dualpath_ray.base.errors import RequestRefusedError, SystemDiedError
+from dualpath_ray.base.errors import RequestRefusedError
 from dualpath_ray.cluster.client import Client, Generation
-from dualpath_ray.cluster.system import System, first_line
+from dualpath_ray.cluster.delays import Delays
+from dualpath_ray.cluster.system import System, ask
 from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.observability.run_record import NicSample, RunRecord, TurnRecord
+from dualpath_ray.scheduler.state import Request
 from dualpath_ray.workload.trajectory import Trajectory
 
 SAMPLE_INTERVAL_S = 0.5
@@ -45,6 +46,19 @@ class _Replay:
     spans: list[tuple[int, int]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What is kept of a turn that is over: a long rollout has hundreds of thousands, each with a long prompt."""
+
+    trajectory_id: str
+    turn: int
+    append_tokens: int
+    request: Request  # without its payload
+    facts: dict[str, Any]
+    token_times_s: list[float]
+    generated_tokens: int
+
+
 class Rollout:
     """All trajectories start at once; a trajectory's next turn is submitted when its turn before has ended."""
 
@@ -63,8 +77,9 @@ class Rollout:
         self._error: BaseException | None = None
         self._done = 0
         self._tokens = 0
-        self._turns: list[tuple[_Replay, int, Generation]] = []
+        self._turns: list[_Ended] = []
         self._workers = ThreadPoolExecutor(8, "rollout")
+        self._delays = Delays()
         self._decisions: dict[str, dict[str, Any]] = {}
         self._last_decision = 0
 
@@ -88,17 +103,13 @@ class Rollout:
                 self._collect_decisions()
                 self._show(self._progress(started, sampler))
         finally:
+            self._delays.close()
             self._workers.shutdown(wait=False, cancel_futures=True)
         if self._error is not None:
             raise self._error
         counted = sampler.sample()
         self._show(self._progress(started, sampler))
         return self._record(mode, started, sampler, counted_before, counted)
-
-    @property
-    def decisions(self) -> list[dict[str, Any]]:
-        """Records of all decisions, in order."""
-        return list(self._decisions.values())
 
     def _collect_decisions(self) -> None:
         """The scheduler's log is bounded: a long rollout must not wait until its end."""
@@ -136,8 +147,19 @@ class Rollout:
         replay.context = np.concatenate([replay.context, np.array(tokens, np.int32)])
         replay.generated.append(list(tokens))
         replay.spans.append((start, start + len(tokens)))
+        request = generation.request
+        turn = replay.trajectory.turns[replay.turn]
+        ended = _Ended(
+            replay.trajectory.trajectory_id,
+            replay.turn,
+            turn.append_tokens,
+            replace(request, payload=None),
+            generation.facts,
+            sorted(generation.token_times_s),
+            len(tokens),
+        )
         with self._lock:
-            self._turns.append((replay, replay.turn, generation))
+            self._turns.append(ended)
             self._tokens += len(tokens)
             replay.turn += 1
             over = replay.turn == len(replay.trajectory.turns)
@@ -153,12 +175,8 @@ class Rollout:
     def _go_on(self, replay: _Replay) -> None:
         """Submit a trajectory's next turn, after its tool's delay."""
         delay_s = replay.trajectory.turns[replay.turn].tool_delay_s
-        if (
-            delay_s > 0
-        ):  # a timer, not a worker: waiting tools must not hold up other agents, nor the end of the program
-            timer = threading.Timer(delay_s, self._guarded, [replay])
-            timer.daemon = True
-            timer.start()
+        if delay_s > 0:  # no worker waits: slow tools must not hold up other agents
+            self._delays.after(delay_s, lambda: self._workers.submit(self._guarded, replay))
         else:
             self._workers.submit(self._guarded, replay)
 
@@ -176,10 +194,7 @@ class Rollout:
         decisions = self._decisions
         tokens = self._system.plan.layout.block_tokens
         charged = not config.scheduler.oracle
-        turns = [
-            _turn_record(replay, turn, generation, decisions[generation.request_id], tokens, charged)
-            for replay, turn, generation in self._turns
-        ]
+        turns = [_turn_record(ended, decisions[ended.request.request_id], tokens, charged) for ended in self._turns]
         nodes = self._system.plan.config.node_names
         nics = {name: nic for node in nodes for name, nic in after["nodes"][node]["nics"].items()}
         nics_before = {name: nic for node in nodes for name, nic in before["nodes"][node]["nics"].items()}
@@ -196,8 +211,8 @@ class Rollout:
             oracle=config.scheduler.oracle,
             prefill_nodes=config.prefill_nodes,
             decode_nodes=config.decode_nodes,
-            started_s=min((g.facts["submit_s"] for _, _, g in self._turns), default=started),
-            ended_s=max((g.token_times_s[-1] for _, _, g in self._turns), default=started),
+            started_s=min((t.facts["submit_s"] for t in self._turns), default=started),
+            ended_s=max((t.token_times_s[-1] for t in self._turns), default=started),
             turns=turns,
             samples=sampler.samples,
             nic_rates_bytes_per_s={name: nic["rate_bytes_per_s"] for name, nic in nics.items()},
@@ -218,38 +233,32 @@ class Rollout:
             generated_spans={r.trajectory.trajectory_id: r.spans for r in self._replays},
             engines={e["engine"]: e for e in engines},
             profile=self._system.profile.to_dict(),
+            decisions=[{**record, "mode": mode} for record in decisions.values()],
         )
 
 
-def _turn_record(
-    replay: _Replay,
-    turn: int,
-    generation: Generation,
-    decision: dict[str, Any],
-    block_tokens: int,
-    charged: bool,
-) -> TurnRecord:
-    facts, request = generation.facts, generation.request
-    times = sorted(generation.token_times_s)
+def _turn_record(ended: _Ended, decision: dict[str, Any], block_tokens: int, charged: bool) -> TurnRecord:
+    facts, request, times = ended.facts, ended.request, ended.token_times_s
     loaded = int(facts["hit_blocks"]) * block_tokens
     first = facts["prefill_end_s"]
     return TurnRecord(
-        trajectory_id=replay.trajectory.trajectory_id,
-        turn=turn,
-        request_id=generation.request_id,
+        trajectory_id=ended.trajectory_id,
+        turn=ended.turn,
+        request_id=request.request_id,
         read_path=str(decision["read_path"]),
         reason=decision["reason"],
         prefill_engine=decision["prefill_engine"],
         decode_engine=decision["decode_engine"],
         prompt_tokens=request.prompt_tokens,
-        append_tokens=replay.trajectory.turns[turn].append_tokens,
+        append_tokens=ended.append_tokens,
         hit_tokens=request.hit_tokens,
         miss_tokens=request.prompt_tokens - request.hit_tokens,
         loaded_tokens=loaded,
         recomputed_tokens=request.hit_tokens - loaded,
-        generated_tokens=len(generation.samples[0].token_ids),
+        generated_tokens=ended.generated_tokens,
         num_chunks=int(facts["num_chunks"]),
         submit_s=facts["submit_s"],
+        assigned_s=facts["assigned_s"],
         source_ready_s=facts["source_ready_s"],
         prefill_start_s=facts["prefill_start_s"],
         prefill_end_s=first,
@@ -264,15 +273,15 @@ def _turn_record(
         snic_read_bytes=int(facts["snic_read_bytes"]) if charged else 0,
         cnic_in_bytes=int(facts["cnic_in_bytes"]) if charged else 0,
         cnic_out_bytes=int(facts["cnic_out_bytes"]) if charged else 0,
+        snic_write_bytes=int(facts["snic_write_bytes"]) if charged else 0,
+        h2d_bytes=int(facts["prefill_h2d_bytes"] + facts["decode_h2d_bytes"]),
+        d2h_bytes=int(facts["prefill_d2h_bytes"] + facts["decode_d2h_bytes"]),
     )
 
 
 def _read_spans(system: System, before: dict[str, int]) -> dict[str, list[tuple[float, float, int]]]:
     traffic = system.handles.traffic
-    try:
-        spans = ray.get([t.read_spans.remote(before[node]) for node, t in traffic.items()])
-    except ray.exceptions.RayError as error:
-        raise SystemDiedError(f"a traffic manager is gone: {first_line(error)}") from error
+    spans = ask([t.read_spans.remote(before[node]) for node, t in traffic.items()], "a traffic manager")
     return dict(zip(traffic, spans, strict=True))
 
 

@@ -11,20 +11,21 @@ import ray
 
 from dualpath_ray.base.errors import ConfigError, DualPathError, SystemDiedError
 from dualpath_ray.base.types import Role
-from dualpath_ray.cluster.fingerprint import fingerprint
+from dualpath_ray.cluster.fingerprint import code_fingerprint, fingerprint
 from dualpath_ray.cluster.leftovers import kept_dir, sweep_dead, temporary_dir
 from dualpath_ray.cluster.placement import Placement, RaySession
-from dualpath_ray.cluster.plan import SystemPlan, check_machine, check_store
+from dualpath_ray.cluster.plan import SystemPlan, check_machine, check_store, naming, store_root
 from dualpath_ray.engine.actor import DecodeEngineActor, PrefillEngineActor
 from dualpath_ray.engine.group import engine_id
 from dualpath_ray.engine.profile import EngineProfile
 from dualpath_ray.kv.segment import PREFIX, SHM_DIR, sweep
-from dualpath_ray.scheduler.actor import SchedulerActor
+from dualpath_ray.scheduler.actor import scheduler_actor
 from dualpath_ray.storage.actor import StorageNodeActor
 from dualpath_ray.storage.sharded import shard_root
 from dualpath_ray.traffic.actor import TrafficManagerActor
 
 SCHEDULER_NAME = "scheduler"
+ANSWER_S = 20.0  # an actor that does not answer for so long hangs
 Progress = Callable[[str], None]
 
 
@@ -55,6 +56,7 @@ class Attachment:
 
     plan: SystemPlan
     fingerprint: str  # of the starter's code and configuration
+    code: str  # of its code alone
     storage: list[Any]
     traffic: dict[str, Any]
     prefill: dict[str, Any]
@@ -95,16 +97,16 @@ class System:
     def status(self) -> dict[str, Any]:
         """Status of every actor, by kind and name."""
         h = self.handles
-        try:
-            return {
-                "nodes": dict(zip(h.traffic, ray.get([t.status.remote() for t in h.traffic.values()]), strict=True)),
-                "prefill": ray.get([e.status.remote() for e in h.prefill.values()]),
-                "decode": ray.get([e.status.remote() for e in h.decode.values()]),
-                "storage": ray.get([s.status.remote() for s in h.storage]),
-                "scheduler": ray.get(h.scheduler.status.remote()),
-            }
-        except ray.exceptions.RayError as error:
-            raise SystemDiedError(f"an actor of system {self.name} is gone: {first_line(error)}") from error
+        kinds = {"prefill": h.prefill.values(), "decode": h.decode.values(), "storage": h.storage}
+        asked = {kind: [handle.status.remote() for handle in handles] for kind, handles in kinds.items()}
+        nodes = [traffic.status.remote() for traffic in h.traffic.values()]
+        scheduler = h.scheduler.status.remote()
+        who = f"an actor of system {self.name}"
+        return {
+            "nodes": dict(zip(h.traffic, ask(nodes, who), strict=True)),
+            **{kind: ask(refs, who) for kind, refs in asked.items()},
+            "scheduler": ask(scheduler, who),
+        }
 
 
 def start_system(
@@ -122,7 +124,8 @@ def start_system(
     """
     system = System(plan, f"{plan.config.name}-{secrets.token_hex(4)}", Handles(), EngineProfile(0.0, 0.0, 1.0, 1.0))
     try:
-        _start(system, address, keep_store, progress, empty_store)
+        with naming(plan.source):
+            _start(system, address, keep_store, progress, empty_store)
     except BaseException:
         system.stop()
         raise
@@ -133,7 +136,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
     plan, config, handles = system.plan, system.plan.config, system.handles
     sweep_dead()
     if address is None and not ray.is_initialized():
-        check_machine(plan, config.name)
+        check_machine(plan)
     session = RaySession()
     system.on_stop(session.close)
     cpus = plan.num_engines * plan.cpus_per_engine
@@ -143,7 +146,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
     placement.check_cpus(cpus)
     system.on_stop(placement.release)
     system.on_stop(lambda: sweep(system.name))
-    store_root = _make_store(system, keep_store)
+    root = _make_store(system, keep_store)
     system.on_stop(lambda: _end_actors(handles))
 
     progress("starting storage nodes, traffic managers and engines")
@@ -152,7 +155,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         StorageNodeActor.options(name=f"storage/{i}", namespace=system.name, **placement.options_for("storage")).remote(
             f"storage{i}",
             store_spec,
-            str(shard_root(Path(store_root), i, config.storage.num_nodes)),
+            str(shard_root(Path(root), i, config.storage.num_nodes)),
             plan.layout,
             config.storage.capacity_bytes // config.storage.num_nodes,
         )
@@ -163,12 +166,12 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
     _wait([s.set_weights_version.remote(version) for s in handles.storage], "a storage node", config.startup_timeout_s)
     if empty_store:
         _wait([s.clear.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
-    if keep_store:
-        progress(f"the store stays in {store_root}")
+    if keep_store and not config.scheduler.oracle:
+        progress(f"the store stays in {root}")
     for node in config.node_names:
         role = Role.PREFILL if node in config.prefill_names else Role.DECODE
         place = placement.reserve(role, config.node.gpus * plan.cpus_per_engine, config.startup_timeout_s)
-        spec = plan.node_spec(system.name, node, store_root, store_spec)
+        spec = plan.node_spec(system.name, node, root, store_spec)
         handles.traffic[node] = TrafficManagerActor.options(
             name=f"traffic/{node}", namespace=system.name, num_cpus=0, scheduling_strategy=place
         ).remote(spec, handles.storage)
@@ -181,13 +184,20 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
                 num_cpus=plan.cpus_per_engine,
                 scheduling_strategy=place,
             ).remote(plan.engine_spec(system.name, node, index))
-    handles.scheduler = SchedulerActor.options(
-        name=SCHEDULER_NAME, namespace=system.name, lifetime="detached", num_cpus=0
-    ).remote(
-        plan.fetch_limits(1),
+    kind = scheduler_actor(len(config.node_names))
+    handles.scheduler = kind.options(name=SCHEDULER_NAME, namespace=system.name, lifetime="detached").remote(
+        plan.fetch_limits(system.profile),
         config.scheduler.read_path,
         [(node, Role.PREFILL if node in config.prefill_names else Role.DECODE) for node in config.node_names],
-        Attachment(plan, fingerprint(config), handles.storage, handles.traffic, handles.prefill, handles.decode),
+        Attachment(
+            plan,
+            fingerprint(config),
+            code_fingerprint(),
+            handles.storage,
+            handles.traffic,
+            handles.prefill,
+            handles.decode,
+        ),
     )
     _wire(system, progress)
 
@@ -213,18 +223,17 @@ def _wire(system: System, progress: Progress) -> None:
     )
     slowest = min((profiles[name] for name in handles.prefill), key=lambda p: p["prompt_tokens_per_s"])
     system.profile = EngineProfile(**slowest)
-    limits = plan.fetch_limits(system.profile.beta_tokens())
-    _wait([handles.scheduler.set_limits.remote(limits)], "the scheduler", timeout)
+    _wait([handles.scheduler.set_limits.remote(plan.fetch_limits(system.profile))], "the scheduler", timeout)
     _wait([e.start.remote(handles.scheduler) for e in engines.values()], "an engine", timeout)
 
 
 def _make_store(system: System, keep_store: bool) -> str:
-    """The store's directory: the configured one, or a temporary one; in memory for the oracle."""
+    """The store's directory: the configured one, or a temporary one; in memory, and never kept, for the oracle."""
     config = system.plan.config
     if config.scheduler.oracle:
         root = SHM_DIR / f"{PREFIX}.{system.name}.store"
     elif config.storage.path is not None:
-        root = Path(config.storage.path).expanduser().resolve()
+        root = store_root(config.storage.path)
     else:
         root = kept_dir("store") if keep_store else temporary_dir("store")
     check_store(root)
@@ -236,10 +245,12 @@ def _make_store(system: System, keep_store: bool) -> str:
 def _end_actors(handles: Handles) -> None:
     """Let traffic managers unlink their segments, then end every process."""
     engines = [*handles.prefill.values(), *handles.decode.values()]
-    stops = [handle.stop.remote() for handle in (*engines, *handles.traffic.values())]
-    ray.wait(stops, num_returns=len(stops), timeout=10)
-    for handle in handles.named().values():
-        ray.kill(handle)
+    try:
+        stops = [handle.stop.remote() for handle in (*engines, *handles.traffic.values())]
+        ray.wait(stops, num_returns=len(stops), timeout=10)
+    finally:  # whoever is in a hurry (a second Ctrl-C) leaves nothing behind either
+        for handle in handles.named().values():
+            ray.kill(handle)
 
 
 def _wait(refs: list[Any], who: str, timeout_s: float) -> list[Any]:
@@ -258,6 +269,19 @@ def _wait(refs: list[Any], who: str, timeout_s: float) -> list[Any]:
         raise own_error(error) or SystemDiedError(f"{who} died while starting: {first_line(error)}") from error
     except ray.exceptions.RayTaskError as error:
         raise own_error(error) or SystemDiedError(f"{who} failed while starting: {first_line(error)}") from error
+
+
+def ask(refs: Any, who: str) -> Any:
+    """Results of calls to running actors.
+
+    Raises: SystemDiedError naming ``who`` when it is gone or does not answer; the actor's own error of our tree.
+    """
+    try:
+        return ray.get(refs, timeout=ANSWER_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise SystemDiedError(f"{who} does not answer within {ANSWER_S:g} s") from error
+    except ray.exceptions.RayError as error:
+        raise own_error(error) or SystemDiedError(f"{who} is gone: {first_line(error)}") from error
 
 
 def own_error(error: BaseException) -> DualPathError | None:

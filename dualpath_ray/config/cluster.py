@@ -23,6 +23,20 @@ Bps = Annotated[PositiveInt, BeforeValidator(parse_bps)]
 Bytes = Annotated[PositiveInt, BeforeValidator(parse_bytes)]
 
 
+def _served_device(value: object) -> object:
+    if value == "cuda":
+        raise ValueError(
+            "cuda needs the extra gpu-cu12 or gpu-cu13, and no engine of this version runs on it yet; use cpu"
+        )
+    return value
+
+
+def _served_transport(value: object) -> object:
+    if value == "nixl":
+        raise ValueError("nixl needs the extra nixl, and no node of this version uses it yet; use shared_memory")
+    return value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +66,9 @@ class NodeConfig(_Section):
 class EngineConfig(_Section):
     """The torch engines."""
 
-    device: Literal["cpu"] = Field("cpu", description="Where the model runs.")
+    device: Annotated[Literal["cpu"], BeforeValidator(_served_device)] = Field(
+        "cpu", description="Where the model runs."
+    )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and KV.")
     cpus: PositiveFloat | None = Field(
         None, description="CPUs, and so threads, of an engine. Unset: the cores, shared."
@@ -102,7 +118,9 @@ class ClusterConfig(_Section):
     tenant: str = Field("default", description="Enters every block key: two tenants share nothing.")
     weights_version: Annotated[int, Field(ge=0)] = Field(0, description="Enters every block key.")
     seed: int = Field(0, description="Seed of workload and toy weights.")
-    transport: str = Field("shared_memory", description="shared_memory, or module:attr.")
+    transport: Annotated[str, BeforeValidator(_served_transport)] = Field(
+        "shared_memory", description="shared_memory, or module:attr."
+    )
     node: NodeConfig = NodeConfig()
     engine: EngineConfig = EngineConfig()
     scheduler: SchedulerConfig = SchedulerConfig()

@@ -22,7 +22,7 @@ def load_cluster(path: Path, overrides: dict[str, Any] | None = None) -> Cluster
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a file. Raises: ConfigError naming the file when there is none."""
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.load(path.read_text(), _OnceLoader)
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror or error}; name a file such as cluster_configs/laptop_1p1d.yaml"
@@ -32,6 +32,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected keys and values such as 'prefill_nodes: 1'")
     return data
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML itself takes the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.YAMLError(
+                    f"the key {key.value} is there twice, on line {lines[key.value]} and on line {line}"
+                )
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
 
 
 def parse_cluster(data: dict[str, Any], source: str, overrides: dict[str, Any] | None = None) -> ClusterConfig:

@@ -5,10 +5,10 @@ from typing import Any
 from dualpath_ray.base.errors import ConfigError
 
 MODES: dict[str, dict[str, Any]] = {
-    "basic": {"scheduler.read_path": "prefill_only", "scheduler.layerwise": False},
-    "prefill_only": {"scheduler.read_path": "prefill_only"},
-    "round_robin": {"scheduler.read_path": "round_robin"},
-    "scheduled": {"scheduler.read_path": "scheduled"},
+    "basic": {"scheduler.read_path": "prefill_only", "scheduler.layerwise": False, "scheduler.oracle": False},
+    "prefill_only": {"scheduler.read_path": "prefill_only", "scheduler.oracle": False},
+    "round_robin": {"scheduler.read_path": "round_robin", "scheduler.oracle": False},
+    "scheduled": {"scheduler.read_path": "scheduled", "scheduler.oracle": False},
     "oracle": {"scheduler.read_path": "scheduled", "scheduler.oracle": True},
 }
 
@@ -19,7 +19,7 @@ def mode_overrides(name: str) -> dict[str, Any]:
     Raises: ConfigError listing the names.
     """
     if ":" in name:
-        return {"scheduler.read_path": name}
+        return {"scheduler.read_path": name, "scheduler.oracle": False}
     if name not in MODES:
         raise ConfigError(f"--compare: there is no {name!r}; use {', '.join(MODES)} or module:attr")
     return MODES[name]

@@ -219,6 +219,7 @@ class PrefillEngine(_Engine):
             "kv_outside_pool_peak_bytes": loop.meter.peak_bytes,
             "overlapped_pairs": loop.overlapped_pairs,
             "layer_pairs": loop.layer_pairs,
+            "stall_s": loop.stall_s,
             "cpu_s": sum(os.times()[:2]),
         }
 

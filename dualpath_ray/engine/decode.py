@@ -81,6 +81,8 @@ class _Running:
     request: EngineRequest
     sequences: list[_Sequence] = field(default_factory=list)
     unregistered: int = 0  # blocks handed over that the index does not know yet
+    num_writes: int = 0  # blocks that the index did not have
+    num_copied_out: int = 0  # blocks that filled while it decoded
     copying: dict[int, tuple[_Sequence, int, bytes, bytes]] = field(
         default_factory=dict
     )  # hand-overs without a slot yet
@@ -170,12 +172,13 @@ class DecodeLoop:
             running = self._requests.get(message.request_id)
             if running is not None and running.request.attempt == message.attempt:
                 running.unregistered -= message.count
+                running.num_writes += message.num_writes
                 self._finish_if_over(running)
         elif isinstance(message, Cancel):
             self._cancel(message.request_id)
         elif isinstance(message, SinkClosed):
             running = self._requests.get(message.request_id)
-            if running is not None and not running.loaded:
+            if running is not None and running.request.attempt == message.attempt and not running.loaded:
                 self._end(running, "cancelled")
 
     def _open(self, request: EngineRequest) -> None:
@@ -296,10 +299,11 @@ class DecodeLoop:
 
     def _copy_out(self, message: PersistSlot) -> None:
         """D2H: a full block into the granted slot."""
-        running = self._requests[message.request_id]
+        running = self._requests[message.request_id]  # it does not end before its blocks are handed over
         sequence, block, key, parent = running.copying.pop(message.block)
         size = self._layout.block_tokens
         self._segment.full_block(message.slot)[:] = sequence.kv.span(block * size, (block + 1) * size).numpy()
+        running.num_copied_out += 1
         request = running.request
         ready = PersistReady(
             request.request_id,
@@ -338,7 +342,14 @@ class DecodeLoop:
         if self._requests.pop(request.request_id, None) is None:
             return
         now = time.time()
-        facts = {**running.facts, "finished_s": now}
+        layout = self._layout
+        facts = {
+            **running.facts,
+            "finished_s": now,
+            "decode_h2d_bytes": request.prompt_tokens * layout.token_bytes if running.loaded else 0,
+            "decode_d2h_bytes": running.num_copied_out * layout.full_block_bytes,
+            "snic_write_bytes": running.num_writes * layout.sealed_bytes,
+        }
         for index in range(request.params.num_samples):
             sequence = running.sequences[index] if index < len(running.sequences) else None
             event = StepEvent(

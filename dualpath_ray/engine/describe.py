@@ -42,6 +42,7 @@ def describe(model: str, dtype: str, seed: int) -> ModelDescription:
     """
     config = toy_config(model) if is_toy(model) else _load_config(model)
     _refuse_sliding_windows(model, config)
+    _refuse_unknown_shapes(model, config)
     heads = int(config.num_attention_heads)
     latent = getattr(config, "kv_lora_rank", None) is not None
     if latent:
@@ -83,7 +84,18 @@ def _load_config(model: str) -> Any:
         raise ConfigError(f"model: {model} is no model that can be read here ({reason})") from error
 
 
+def _refuse_unknown_shapes(model: str, config: Any) -> None:
+    wanted = ("num_attention_heads", "num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings")
+    missing = [name for name in wanted if getattr(config, name, None) is None]
+    if missing:
+        raise ConfigError(
+            f"model: {model} ({type(config).__name__}) is no plain language model: its configuration has no {missing[0]}; use "
+            "a text model (Llama, Qwen2, Qwen3, DeepSeek-V3)"
+        )
+
+
 def _refuse_sliding_windows(model: str, config: Any) -> None:
+    config = getattr(config, "text_config", config)  # a multimodal model keeps its language model's in there
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
     if kinds != {"full_attention"} or (window and not getattr(config, "layer_types", None)):
@@ -115,6 +127,7 @@ def _checked_weight_bytes(model: str, dtype: str) -> int:
     files = _weight_files(model)
     if Path(model).is_dir() and not files:
         raise ConfigError(f"model: {model} holds no *.safetensors weights; pull or convert the model first")
+    _check_shards(model, files)
     elements = 0
     for file in files:
         for name, tensor in _safetensors_header(file).items():
@@ -133,6 +146,20 @@ def _checked_weight_bytes(model: str, dtype: str) -> int:
     return needed
 
 
+def _check_shards(model: str, files: list[Path]) -> None:
+    """Raises: ConfigError naming a file of a sharded model that is not there."""
+    index = Path(model) / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        named = set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"model: {index} is corrupt; fetch the model again") from error
+    missing = sorted(named - {file.name for file in files})
+    if missing:
+        raise ConfigError(f"model: {Path(model) / missing[0]} is missing; fetch the model again")
+
+
 def _safetensors_header(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
@@ -140,7 +167,7 @@ def _safetensors_header(file: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(raw)
         end = max(t["data_offsets"][1] for n, t in header.items() if n != "__metadata__")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"model: {file} is corrupt (no safetensors header); pull the model again") from error
     if 8 + size + end != file.stat().st_size:
         raise ConfigError(f"model: {file} is corrupt (cut short); pull the model again")

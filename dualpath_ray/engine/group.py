@@ -87,12 +87,12 @@ class GroupLeader:
         engines: list[PrefillLoad | DecodeLoad] = []
         for index, assigned in enumerate(self._assigned):
             requests = [request for request, _ in assigned.values()]
-            name, tokens = engine_id(self._node, index), sum(r.total_tokens for r in requests)
+            name = engine_id(self._node, index)
             if self._role is Role.PREFILL:
-                engines.append(PrefillLoad(name, len(requests), tokens))
+                engines.append(PrefillLoad(name, len(requests), sum(r.prompt_tokens for r in requests)))
             else:
-                free = self._hbm_tokens - sum(r.total_tokens for r in requests)
-                engines.append(DecodeLoad(name, len(requests), tokens, free))
+                tokens = sum(r.total_tokens for r in requests)
+                engines.append(DecodeLoad(name, len(requests), tokens, self._hbm_tokens - tokens))
         reads, buffer = self._not_opened(state)
         node = NodeLoad(
             self._node,
@@ -115,7 +115,8 @@ class GroupLeader:
             for request, decision in assigned.values():
                 if decision.seq > opened.get(engine, 0):
                     reads += request.hit_tokens if decision.read_path is mine else 0
-                    buffer += request.prompt_tokens if self._role is Role.DECODE else 0
+                    blocks = -(-request.prompt_tokens // self._block_tokens)
+                    buffer += blocks * self._block_tokens if self._role is Role.DECODE else 0
         return reads, buffer
 
     def _fetch_all(self) -> None:
@@ -125,13 +126,12 @@ class GroupLeader:
             with self._changed:
                 report = self._take_report()
             try:
-                decisions = self._fetch(report, _FETCH_WAIT_S)
-            except Exception as error:  # whatever ends the call, the group gets no more work
+                for request, decision in self._fetch(report, _FETCH_WAIT_S):
+                    self._hand_out(request, decision)
+            except Exception as error:  # whatever ends it, the group gets no more work
                 if not self._stopping:
-                    self._failed(f"{self._node} cannot reach the scheduler: {error}")
+                    self._failed(f"{self._node} gets no more work from the scheduler: {error}")
                 return
-            for request, decision in decisions:
-                self._hand_out(request, decision)
 
     def _hand_out(self, request: Request, decision: Decision) -> None:
         mine = decision.prefill_engine if self._role is Role.PREFILL else decision.decode_engine

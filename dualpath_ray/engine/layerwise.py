@@ -8,6 +8,7 @@ and the new KV leaves after the last.
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ class LayerTimes:
 
     load: list[tuple[float, float]] = field(default_factory=list)
     compute: list[tuple[float, float]] = field(default_factory=list)
+    stall_s: float = 0.0  # the compute thread waited for a layer that was not here yet
 
     def overlapped_pairs(self) -> tuple[int, int]:
         """(adjacent layer pairs whose second was on its way while the first computed, pairs)."""
@@ -34,14 +36,21 @@ class LayerTimes:
 
 
 class KvMeter:
-    """Bytes of KV that the engine holds outside the pool, now and at most."""
+    """Bytes of KV that the engine holds outside the pool, now and at most: of arrays that anything still refers to."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an array may be freed by the thread that counts another
         self.now_bytes = 0
         self.peak_bytes = 0
 
-    def add(self, nbytes: int) -> None:
+    def array(self, *shape: int) -> np.ndarray:
+        """A new uint8 array that counts until it is freed."""
+        made = np.empty(shape, np.uint8)
+        self._add(made.nbytes)
+        weakref.finalize(made, self._add, -made.nbytes).atexit = False
+        return made
+
+    def _add(self, nbytes: int) -> None:
         with self._lock:
             self.now_bytes += nbytes
             self.peak_bytes = max(self.peak_bytes, self.now_bytes)
@@ -76,7 +85,7 @@ class BatchKv:
         self._rows: list[torch.Tensor] = []
         self._waiting: list[list[torch.Tensor]] = []
         self.times = LayerTimes()
-        self._layer_bytes = sum(p.stop for p in self._plans) * self._layout.bytes_per_token_layer
+        self.loads = any(p.start for p in self._plans)  # else there is nothing cached to bring
         self._thread = threading.Thread(target=self._load_all, name="kv-loader", daemon=True)
         self._thread.start()
 
@@ -116,14 +125,13 @@ class BatchKv:
                 arrived = self._region(layer)
                 started, offset = arrived.started_s, arrived.offset
             rows = [self._gather(layer, i, offset) for i in range(len(self._plans))]
-            self._meter.add(self._layer_bytes)
             self.times.load.append((started, time.monotonic()))
             self._loaded.put(rows)
 
     def _gather(self, layer: int, index: int, region: int) -> torch.Tensor:
         """H2D: the cached rows of one request and layer, copied once, with room for the new ones."""
         plan, per_token = self._plans[index], self._layout.bytes_per_token_layer
-        rows = np.empty((plan.stop, per_token), np.uint8)
+        rows = self._meter.array(plan.stop, per_token)
         if plan.local_tokens:
             slots = self._hit_slots[index]
             start = self._layout.layer_offset(layer)
@@ -145,13 +153,13 @@ class BatchKv:
         now = time.monotonic()
         if self.times.compute:
             self.times.compute[-1] = (self.times.compute[-1][0], now)
-        if self._layerwise:
-            self._drop()
-        elif layer == 0:
+        self._rows = []  # the layer before is used
+        if not self._layerwise and layer == 0:
             self._waiting = [self._next_loaded() for _ in range(self._layout.num_layers)]
         self._rows = self._next_loaded() if self._layerwise else self._waiting[layer]
-        now = time.monotonic()
-        self.times.compute.append((now, now))
+        loaded = time.monotonic()
+        self.times.compute.append((loaded, loaded))
+        self.times.stall_s += loaded - now
         if self._layerwise:
             self._room.release()  # this layer computes: the next may come
         return self._rows
@@ -174,16 +182,7 @@ class BatchKv:
         self.times.compute[-1] = (self.times.compute[-1][0], now)
         for layer, rows in enumerate(self._held):
             self._push(layer, rows)
-            self._drop()
-        if self._layerwise:
-            self._drop()
         self._held, self._waiting, self._rows = [], [], []
-
-    def _drop(self) -> None:
-        if self._rows:
-            if self._layerwise:
-                self._rows = []
-            self._meter.add(-self._layer_bytes)
 
     def _push(self, layer: int, rows: list[torch.Tensor]) -> None:
         """D2H: the new rows into the staging region; from there they go to the DE buffer."""

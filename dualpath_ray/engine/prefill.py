@@ -4,7 +4,7 @@ import queue
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dualpath_ray.base.types import ReadPath
@@ -50,6 +50,8 @@ class _Running:
     read_s: float = 0.0
     read_bytes: int = 0
     num_chunks: int = 0
+    loaded_tokens: int = 0  # H2D, summed over its chunks
+    assigned_s: float = field(default_factory=time.time)
 
 
 class PrefillLoop:
@@ -75,6 +77,7 @@ class PrefillLoop:
         self._batch_kv: BatchKv | None = None
         self.meter = KvMeter()
         self.overlapped_pairs = self.layer_pairs = 0
+        self.stall_s = 0.0
         self.num_batches = self.computed_tokens = 0
         self.compute_s = 0.0
 
@@ -200,21 +203,24 @@ class PrefillLoop:
         kv.finish()
         self._batch_kv = None
         for running, count in batch:
+            running.loaded_tokens += running.done_tokens
             running.done_tokens += count
             running.num_chunks += 1
             running.started_s = running.started_s or wall
         ended = [batch[i][0] for i in complete]
         now = time.time()
-        facts = {r.request.request_id: _facts(r, now) for r in ended}
+        facts = {r.request.request_id: self._facts(r, now) for r in ended}
         self._send(BatchDone(self._engine, self._batch, first, facts))
         self._account(kv, batch, started)
         for running in ended:
             self._hand_over(running.request, first[running.request.request_id], now)
 
     def _account(self, kv: BatchKv, batch: Sequence[tuple[_Running, int]], started: float) -> None:
-        overlapped, pairs = kv.times.overlapped_pairs()
-        self.overlapped_pairs += overlapped
-        self.layer_pairs += pairs
+        if kv.loads:
+            overlapped, pairs = kv.times.overlapped_pairs()
+            self.overlapped_pairs += overlapped
+            self.layer_pairs += pairs
+            self.stall_s += kv.times.stall_s
         self.num_batches += 1
         self.computed_tokens += sum(n for _, n in batch)
         self.compute_s += time.monotonic() - started
@@ -227,14 +233,18 @@ class PrefillLoop:
             self._emit(request.client_id, event)
         self._finished(request.request_id)
 
-
-def _facts(running: _Running, now_s: float) -> dict[str, float]:
-    return {
-        "source_ready_s": running.ready_s,
-        "prefill_start_s": running.started_s,
-        "prefill_end_s": now_s,
-        "read_queued_s": running.queued_s,
-        "read_s": running.read_s,
-        "snic_read_bytes": running.read_bytes,
-        "num_chunks": running.num_chunks,
-    }
+    def _facts(self, running: _Running, now_s: float) -> dict[str, float]:
+        layout = self._segment.layout
+        computed = running.done_tokens - running.hit_blocks * layout.block_tokens
+        return {
+            "assigned_s": running.assigned_s,
+            "source_ready_s": running.ready_s,
+            "prefill_start_s": running.started_s,
+            "prefill_end_s": now_s,
+            "read_queued_s": running.queued_s,
+            "read_s": running.read_s,
+            "snic_read_bytes": running.read_bytes,
+            "prefill_h2d_bytes": running.loaded_tokens * layout.token_bytes,
+            "prefill_d2h_bytes": computed * layout.token_bytes,
+            "num_chunks": running.num_chunks,
+        }

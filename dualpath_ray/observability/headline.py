@@ -33,3 +33,24 @@ def token_sentence(summary: dict[str, Any]) -> str:
     ties, wrong = summary["num_near_ties"], summary["num_wrong_tokens"]
     said = f"{compared} compared with one plain forward of the model over each final context: "
     return said + (f"{count(wrong)} wrong, " if wrong else "all the model’s own, ") + f"{amount(ties, 'near tie')}."
+
+
+def alarms(summary: dict[str, Any]) -> list[str]:
+    """What a reader must know before the numbers, one sentence each."""
+    alarms = []
+    if summary["tokens_identical"] is False:
+        wrong = summary["num_wrong_tokens"]
+        alarms.append(
+            f"{amount(wrong, 'generated token')} differ from the model’s own."
+            if wrong
+            else "Near ties are more than 0.5 % of the tokens compared."
+        )
+    if not summary["hit_tokens_equal"]:
+        alarms.append("The runs did not hit the same number of tokens, so their times are not of the same work.")
+    for run in summary["runs"]:
+        if run["load_failures"]:
+            lost = f"{count(run['recomputed_tokens'])} tokens were computed again"
+            alarms.append(
+                f"{run['mode']}: {amount(run['load_failures'], 'block read')} failed or did not verify; {lost}."
+            )
+    return alarms

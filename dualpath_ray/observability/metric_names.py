@@ -56,7 +56,12 @@ RUN_METRICS: tuple[Metric, ...] = (
     Metric("snic_max_over_mean_ratio", Unit.TIMES, "SNIC reads, max / mean", "of the nodes that may read; 1 is even"),
     Metric("snic_utilisation_ratio", Unit.RATIO, "SNIC pool utilisation", "of the NICs that may read, while loading"),
     Metric("loading_s", Unit.SECONDS, "Time loading", "at least one block read outstanding anywhere"),
+    Metric(
+        "overlapped_layer_pairs_ratio", Unit.RATIO, "Layers overlapped", "one is on its way while the last computes"
+    ),
+    Metric("prefill_stall_ratio", Unit.RATIO, "Prefill stalled on KV", "of the prefill engines' batch time"),
     Metric("cpu_s_per_turn", Unit.SECONDS, "CPU time per turn", "of all actors"),
+    Metric("memory_peak_bytes", Unit.BYTES, "Memory, peak", "of all processes, and /dev/shm"),
 )
 
 NODE_METRICS: tuple[Metric, ...] = (

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from dualpath_ray.observability.format import NONE, amount, count, percent, seconds, times
-from dualpath_ray.observability.headline import headline, token_sentence
+from dualpath_ray.observability.format import NONE, amount, percent, seconds, times
+from dualpath_ray.observability.headline import alarms, headline, token_sentence
 from dualpath_ray.observability.markup import Markup, join, tag
 from dualpath_ray.observability.mode_words import shape, single_path
 from dualpath_ray.observability.run_record import Comparison
@@ -16,7 +16,7 @@ def opening(comparison: Comparison, summary: dict[str, Any]) -> Markup:
         tag("p", _setting(comparison, summary), class_="kicker"),
         tag("h1", headline(comparison, summary)),
         tag("p", token_sentence(summary), class_="lead"),
-        *[tag("p", alarm, class_="alarm", role="alert") for alarm in _alarms(summary)],
+        *[tag("p", alarm, class_="alarm", role="alert") for alarm in alarms(summary)],
         tag("dl", *[_number(*entry) for entry in _numbers(comparison, summary)], class_="numbers"),
     )
 
@@ -33,26 +33,6 @@ def _setting(comparison: Comparison, summary: dict[str, Any]) -> str:
     ]
     model = comparison.config.get("model")
     return " · ".join(words if not model else [*words, str(model)])
-
-
-def _alarms(summary: dict[str, Any]) -> list[str]:
-    alarms = []
-    if summary["tokens_identical"] is False:
-        wrong = summary["num_wrong_tokens"]
-        alarms.append(
-            f"{amount(wrong, 'generated token')} differ from the model’s own."
-            if wrong
-            else "Near ties are more than 0.5 % of the tokens compared."
-        )
-    if not summary["hit_tokens_equal"]:
-        alarms.append("The runs did not hit the same number of tokens, so their times are not of the same work.")
-    for run in summary["runs"]:
-        if run["load_failures"]:
-            lost = f"{count(run['recomputed_tokens'])} tokens were computed again"
-            alarms.append(
-                f"{run['mode']}: {amount(run['load_failures'], 'block read')} failed or did not verify; {lost}."
-            )
-    return alarms
 
 
 def _numbers(comparison: Comparison, summary: dict[str, Any]) -> list[tuple[str, str, bool]]:

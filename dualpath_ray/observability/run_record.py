@@ -29,6 +29,7 @@ class TurnRecord:
     generated_tokens: int
     num_chunks: int  # forward batches that its prefill took
     submit_s: float
+    assigned_s: float  # its prefill engine has got it: the scheduler had decided
     source_ready_s: float  # the hit is in a buffer, verified
     prefill_start_s: float
     prefill_end_s: float  # the first token is there
@@ -43,6 +44,9 @@ class TurnRecord:
     snic_read_bytes: int  # sealed blocks read for it
     cnic_in_bytes: int  # of the prefill node's CNIC
     cnic_out_bytes: int
+    snic_write_bytes: int  # sealed blocks written for it
+    h2d_bytes: int  # into prefill and decode engine
+    d2h_bytes: int  # out of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class RunRecord:
     generated_spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # trajectory -> (start, stop) in it
     engines: dict[str, Any] = field(default_factory=dict)  # counters of every engine at the end
     profile: dict[str, float] = field(default_factory=dict)
+    decisions: list[dict[str, Any]] = field(default_factory=list)  # of the scheduler, in order, with the run's mode
 
     @property
     def jct_s(self) -> float:

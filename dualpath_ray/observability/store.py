@@ -1,7 +1,8 @@
 """The files of a comparison: written once at its end, read back by notebooks.
 
 ``summary.json`` the numbers (``summary.py``); ``requests.parquet`` one row a turn; ``nic_samples.parquet`` one row a
-sample of a NIC's counters; ``config.yaml`` the effective configuration; ``versions.json``; ``report.html`` if given.
+sample of a NIC's counters; ``decisions.jsonl`` one line a decision of the scheduler; ``config.yaml`` the effective
+configuration; ``versions.json``; ``report.html`` if given.
 """
 
 import json
@@ -47,6 +48,8 @@ def write_results(directory: Path, comparison: Comparison, summary: dict[str, An
     _write_table(directory / "requests.parquet", TurnRecord, turns)
     _write_table(directory / "nic_samples.parquet", NicSample, samples)
     _write_text(directory / "config.yaml", header + config)
+    decisions = [json.dumps(json_clean(record)) for run in comparison.runs for record in run.decisions]
+    _write_text(directory / "decisions.jsonl", "".join(f"{line}\n" for line in decisions))
     _write_text(directory / "versions.json", _json(comparison.versions))
     if report is not None:
         _write_text(directory / "report.html", report)

@@ -54,6 +54,8 @@ def summarize_run(run: RunRecord) -> dict[str, Any]:
     storage NIC may read in this run. Utilisation is bytes read / (their rates x the time during which at least one
     block read was outstanding anywhere); ``snic_busy_while_queued_ratio`` is the same of one node over its own reads.
     Both are None where a rate is unknown. Times to second and per token leave out turns of a single token.
+    ``overlapped_layer_pairs_ratio``: of adjacent layers of batches with cached tokens, those whose second was on its way
+    while the first computed; ``prefill_stall_ratio``: of the prefill engines' batch time, what they waited for KV.
     """
     later = [t for t in run.turns if t.generated_tokens > 1]
     prompt_tokens, hit_tokens = _total(run, "prompt_tokens"), _total(run, "hit_tokens")
@@ -95,6 +97,10 @@ def summarize_run(run: RunRecord) -> dict[str, Any]:
         "overlapped_layer_pairs_ratio": _ratio(
             sum(e.get("overlapped_pairs", 0) for e in run.engines.values()),
             sum(e.get("layer_pairs", 0) for e in run.engines.values()),
+        ),
+        "prefill_stall_ratio": _ratio(
+            sum(e.get("stall_s", 0.0) for e in run.engines.values()),
+            sum(e.get("compute_s", 0.0) for e in run.engines.values() if "stall_s" in e),
         ),
     }
 

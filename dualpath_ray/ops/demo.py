@@ -6,7 +6,7 @@ from pathlib import Path
 from dualpath_ray.base.units import bytes_per_s
 from dualpath_ray.engine.pull import pull
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.rollout import Prepared, execute, prepare
+from dualpath_ray.ops.rollout import Prepared, describe_workload, execute, make_out, out_dir, prepare
 
 CONFIG = Path(__file__).parents[2] / "cluster_configs" / "laptop_1p1d.yaml"
 MODES = ("prefill_only", "scheduled", "oracle")
@@ -16,18 +16,19 @@ _COMPUTE_TOKENS_PER_S = 160  # new tokens a prefill engine takes on one core of 
 
 def run_demo(echo: Callable[[str], None] = print) -> int:
     """A real model, single path against dual path, same tokens. Returns the exit code."""
-    echo("1/4  model: smollm2-135m")
-    pull("smollm2-135m", lambda line: echo(f"     {line}"))
-    echo("2/4  workload: agents that read the Python standard library on this machine")
     options = RolloutOptions(compare=MODES)
+    out = out_dir(options)
+    make_out(out)
+    echo("1/4  model: smollm2-135m (half a minute where it has to be fetched)")
+    pull("smollm2-135m", lambda line: echo(f"     {line}"))
+    echo("2/4  workload: agents that read the Python standard library on this machine (seconds)")
     prepared = prepare(CONFIG, options)
-    echo(f"     {len(prepared.trajectories)} trajectories x {len(prepared.trajectories[0].turns)} turns")
+    echo(f"     {describe_workload(prepared).removeprefix('workload: ')}")
     minutes = expected_minutes(prepared)
     total = sum(minutes.values())
     each = ", ".join(f"{mode} {m:.1f}" for mode, m in minutes.items())
     echo(f"3/4  running it {len(MODES)} times, each on an empty store: about {total:.0f} minutes ({each})")
-    echo("4/4  then every token is checked against plain transformers: about 1 minute")
-    return execute(prepared, options, echo)
+    return execute(prepared, options, out, echo, "4/4  checking every token against plain transformers: about 1 minute")
 
 
 def expected_minutes(prepared: Prepared) -> dict[str, float]:

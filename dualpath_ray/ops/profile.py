@@ -1,21 +1,33 @@
-"""``dualpath profile``: alpha, beta and the quota's predictor, measured on the engine at hand."""
+"""``dualpath profile``: alpha, beta and the quota's predictor, measured on the engine and the store at hand."""
 
+import mmap
 import os
+import secrets
+import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from dualpath_ray.cluster.plan import make_plan
+from dualpath_ray.cluster.leftovers import temporary_dir
+from dualpath_ray.cluster.plan import SystemPlan, check_store, make_plan, naming, store_root
 from dualpath_ray.config.load import load_cluster
 from dualpath_ray.engine.profile import EngineProfile, profile_engine
+from dualpath_ray.kv.keys import ROOT
+from dualpath_ray.kv.seal import SealedHeader, seal
+from dualpath_ray.storage.load import open_store
 
 _REPEATS = 9
+_READ_BYTES = 256 * 2**20  # read in all, of blocks that take at most a quarter of it
 
 
 def profile_config(path: Path, echo: Callable[[str], None], say: Callable[[str], None]) -> dict[str, Any]:
-    """Profile one engine with the threads it will have.
+    """Profile one engine with the threads it will have, and a node's reads from the store.
 
     Args:   echo: gets what to put into the configuration, valid YAML and nothing else; say: gets the explanation.
     Raises: ConfigError naming file and key.
@@ -31,14 +43,52 @@ def profile_config(path: Path, echo: Callable[[str], None], say: Callable[[str],
     say(f"profiling {config.model} on {plan.threads_per_engine} thread(s)")
     adapter = ModelAdapter(plan.description, config.engine.dtype, config.seed)
     profile = profile_engine(adapter, plan.max_context_tokens, _REPEATS)
-    _explain(profile, plan.fetch_limits(profile.beta_tokens()).short_read_queue_tokens, say)
+    with naming(str(path)):
+        profile = replace(profile, read_bytes_per_s=measure_reads(plan))
+    _explain(plan, profile, say)
     echo(yaml.safe_dump({"profile": profile.to_dict()}, sort_keys=False).rstrip())
     return profile.to_dict()
 
 
-def _explain(profile: EngineProfile, alpha_tokens: int, say: Callable[[str], None]) -> None:
-    alpha = f"{alpha_tokens} tokens" if alpha_tokens < 2**40 else "no limit (node.snic_bps is not set)"
-    say(f"alpha: {alpha}, what a node's storage NIC reads in 3 s")
-    say(f"beta: {profile.beta_tokens()} tokens, what the engine prefills in 5 s at nine cached tokens for a new one")
+def measure_reads(plan: SystemPlan) -> float:
+    """Bytes per second that one node reads from the store: blocks of this layout, as many at once as it will have.
+
+    Raises: ConfigError naming ``storage.path`` when it cannot be written.
+    """
+    layout, storage = plan.layout, plan.config.storage
+    num_blocks = max(storage.io_threads, _READ_BYTES // 4 // layout.sealed_bytes)
+    root = store_root(storage.path) / f"profile-{secrets.token_hex(4)}" if storage.path else temporary_dir("store")
+    check_store(root)
+    try:
+        store = open_store(storage.store, root, layout)
+        keys = [index.to_bytes(32, "big") for index in range(1, num_blocks + 1)]
+        slot = np.frombuffer(mmap.mmap(-1, layout.slot_bytes), np.uint8)
+        for key in keys:
+            seal(slot, SealedHeader(layout, 0, key, ROOT))
+            store.write(key, slot)
+        slots = [np.frombuffer(mmap.mmap(-1, layout.slot_bytes), np.uint8) for _ in range(storage.io_threads)]
+
+        def read(part: int) -> int:
+            rounds = max(1, _READ_BYTES // (num_blocks * layout.sealed_bytes))
+            mine = keys[part :: storage.io_threads] * rounds
+            for key in mine:
+                store.read(key, slots[part])
+            return len(mine)
+
+        with ThreadPoolExecutor(storage.io_threads) as pool:
+            started = time.perf_counter()
+            num_reads = sum(pool.map(read, range(storage.io_threads)))
+            took = time.perf_counter() - started
+        return num_reads * layout.sealed_bytes / took
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _explain(plan: SystemPlan, profile: EngineProfile, say: Callable[[str], None]) -> None:
+    limits = plan.fetch_limits(profile)
+    snic = "the configured rate of the storage NIC, or what was measured, whichever is less"
+    say(f"store: {profile.read_bytes_per_s / 1e6:.0f} MB/s of direct reads by one node")
+    say(f"alpha: {limits.short_read_queue_tokens} tokens, what a node reads in 3 s ({snic})")
+    say(f"beta: {limits.max_unfinished_tokens} tokens, what the engine prefills in 5 s at nine cached for a new one")
     say(f"attention: {profile.overhead_s * 1e6:.0f} us a request and layer + {profile.s_per_flop * 1e12:.2f} ps a FLOP")
     say(f"prefill: {profile.new_tokens_per_s:.0f} new tokens/s; put this into the configuration file:")

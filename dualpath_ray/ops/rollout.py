@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import align_up
-from dualpath_ray.cluster.client import Client
+from dualpath_ray.cluster.api import connect, start
 from dualpath_ray.cluster.placement import RaySession
 from dualpath_ray.cluster.plan import SystemPlan, check_machine, make_plan
-from dualpath_ray.cluster.rollout import Progress, Rollout
-from dualpath_ray.cluster.system import start_system
+from dualpath_ray.cluster.rollout import Progress
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.load import load_cluster
 from dualpath_ray.config.modes import mode_overrides
@@ -29,8 +28,10 @@ from dualpath_ray.workload.load import statistics
 from dualpath_ray.workload.trajectory import Trajectory
 
 Echo = Callable[[str], None]
+Keep = Callable[[list[RunRecord]], None]
 DEFAULT_OUT = Path("runs/latest")
-WRONG_TOKENS = 3  # exit code
+CHECKING = "checking the tokens of every run against plain transformers"
+OK, WRONG_TOKENS = 0, 3  # exit codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def prepare(config_path: Path, options: RolloutOptions, overrides: dict[str, Any
     config = load_cluster(config_path, given)
     modes = options.compare or (config.scheduler.read_path,)
     first = make_plan(config, source)
-    trajectories = make_workload(options, first.description, first.max_context_tokens, config.seed)
+    trajectories = make_workload(options, first)
     longest = align_up(max(t.max_context_tokens for t in trajectories), config.block_tokens)
     longest = min(longest, first.max_context_tokens)
     runs = []
@@ -79,8 +80,8 @@ def prepare(config_path: Path, options: RolloutOptions, overrides: dict[str, Any
             named["storage.path"] = str(Path(config.storage.path) / own) if config.storage.path else None
         plan = make_plan(load_cluster(config_path, {**given, **named}), source, longest)
         if options.address is None:
-            check_machine(plan, source, _oracle_store_bytes(plan, trajectories))
-        _check_fits(plan, trajectories, source)
+            check_machine(plan, _oracle_store_bytes(plan, trajectories))
+        _check_fits(plan, trajectories)
         runs.append(PreparedRun(mode, plan))
     return Prepared(runs, trajectories, config)
 
@@ -93,8 +94,9 @@ def _oracle_store_bytes(plan: SystemPlan, trajectories: list[Trajectory]) -> int
     return min(blocks * plan.layout.sealed_bytes, plan.config.storage.capacity_bytes)
 
 
-def _check_fits(plan: SystemPlan, trajectories: list[Trajectory], source: str) -> None:
+def _check_fits(plan: SystemPlan, trajectories: list[Trajectory]) -> None:
     """Raises: ConfigError for a workload whose longest context could never run here."""
+    source = plan.source
     longest = max(trajectories, key=lambda t: t.total_tokens)
     blocks = plan.layout.num_blocks(longest.total_tokens)
     for key, has in (("node.pe_buffer_bytes", plan.pe_slots), ("node.de_buffer_bytes", plan.de_slots)):
@@ -112,84 +114,134 @@ def _check_fits(plan: SystemPlan, trajectories: list[Trajectory], source: str) -
 
 def run_rollout(config_path: Path, options: RolloutOptions, echo: Echo = print) -> int:
     """The whole of ``dualpath rollout``. Returns the exit code: 0, or 3 when the token check failed."""
-    prepared = prepare(config_path, options)
-    return execute(prepared, options, echo)
-
-
-def execute(prepared: Prepared, options: RolloutOptions, echo: Echo) -> int:
-    """Run, check, write, and print the closing table."""
-    from dualpath_ray.observability.closing import print_closing
-    from dualpath_ray.observability.headline import headline
-    from dualpath_ray.observability.summary import summarize
-
-    out = Path(options.out) if options.out else DEFAULT_OUT
+    out = out_dir(options)
     make_out(out)
-    comparison, decisions = compared(prepared, options, echo)
-    summary = summarize(comparison)
-    write_all(out, comparison, summary, decisions)
+    prepared = prepare(config_path, options)
+    echo(describe_workload(prepared))
+    return execute(prepared, options, out, echo)
+
+
+def out_dir(options: RolloutOptions) -> Path:
+    """Where results go, in full: a Ray job's working directory is none that anybody knows."""
+    return Path(options.out or DEFAULT_OUT).expanduser().resolve()
+
+
+def describe_workload(prepared: Prepared) -> str:
+    """One line; trajectories that end early because the context would pass the limit are told."""
+    measured = statistics(prepared.trajectories, prepared.config.block_tokens)
+    num, early = measured["trajectories"], measured["cut_trajectories"]
+    said = (
+        f"workload: {num} trajectories, {measured['turns']:.1f} turns and {measured['total']:.0f} tokens each, "
+        f"{measured['append']:.0f} appended and {measured['gen']:.0f} generated a turn"
+    )
+    limit = prepared.runs[0].plan.description.max_context_tokens
+    return said + (f"; {early} of them end early, at the context limit of {limit} tokens" if early else "")
+
+
+def execute(prepared: Prepared, options: RolloutOptions, out: Path, echo: Echo, checking: str = CHECKING) -> int:
+    """Run, check, write, and print the closing table. Args: checking: what to say before the token check."""
+    from dualpath_ray.observability.closing import print_closing
+    from dualpath_ray.observability.headline import alarms, headline
+
+    def keep(runs: list[RunRecord]) -> None:
+        write_all(out, _comparison(prepared, runs))
+
+    comparison = compared(prepared, options, echo, checking, keep)
+    summary = write_all(out, comparison)
     echo("")
     print_closing(summary)
     echo(headline(comparison, summary))
+    for alarm in alarms(summary):
+        echo(alarm)
     echo(f"results: {out}    picture: {out / 'report.html'}")
-    wrong = not all(c.identical for c in comparison.checks)
-    if wrong:
-        echo("the token check FAILED: see tokens_identical in summary.json")
-    return WRONG_TOKENS if wrong else 0
+    return OK if all(c.identical for c in comparison.checks) else WRONG_TOKENS
 
 
-def compared(prepared: Prepared, options: RolloutOptions, echo: Echo) -> tuple[Comparison, list[dict[str, Any]]]:
-    """Every run with the check of its tokens, and the decisions of the scheduler."""
-    records, decisions = run_all(prepared, options, echo)
-    comparison = Comparison(
-        command=shlex.join(["dualpath", *sys.argv[1:]]),
-        runs=records,
-        config=json.loads(prepared.config.model_dump_json()),
-        versions=versions(),
-        workload=dict(statistics(prepared.trajectories, prepared.config.block_tokens)),
-    )
+def compared(
+    prepared: Prepared,
+    options: RolloutOptions,
+    echo: Echo,
+    checking: str = CHECKING,
+    keep: Keep = lambda runs: None,
+    live: TextIO | None = None,
+) -> Comparison:
+    """Every run with the check of its tokens.
+
+    Args: checking: what to say before the check; keep: gets the runs so far after each of them, so that a later failure
+        loses none; live: as ``run_one``.
+    """
+    records = run_all(prepared, options, echo, keep, live)
+    comparison = _comparison(prepared, records)
     verify = options.verify_tokens and prepared.config.engine.dtype == "float32"
     if options.verify_tokens and not verify:
         echo("the tokens are not checked: the plain model runs in float32, this system in another type (engine.dtype)")
     if verify:
-        echo("checking the tokens of every run against plain transformers")
+        echo(checking)
         comparison.checks = check_tokens(prepared, records, echo)
-    return comparison, decisions
+    return comparison
+
+
+def _comparison(prepared: Prepared, records: list[RunRecord]) -> Comparison:
+    return Comparison(
+        command=shlex.join(["dualpath", *sys.argv[1:]]),
+        runs=list(records),
+        config=json.loads(prepared.config.model_dump_json()),
+        versions=versions(),
+        workload=dict(statistics(prepared.trajectories, prepared.config.block_tokens)),
+    )
 
 
 def make_out(out: Path) -> None:
     """Raises: ConfigError when results cannot be written there."""
-    try:
+    with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".probe"
         probe.touch()
         probe.unlink()
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """A directory or disk that takes no results ends in one sentence."""
+    try:
+        yield
     except OSError as error:
-        raise ConfigError(f"--out: {out} cannot be written: {error.strerror}; name another directory") from error
+        raise ConfigError(
+            f"--out: {out} cannot be written: {error.strerror or error}; name another directory, or free some space"
+        ) from error
 
 
-def write_all(out: Path, comparison: Comparison, summary: dict[str, Any], decisions: list[dict[str, Any]]) -> None:
-    """Everything that ``dualpath rollout`` leaves in its directory."""
+def write_all(out: Path, comparison: Comparison) -> dict[str, Any]:
+    """Everything that ``dualpath rollout`` leaves in its directory. Returns the summary.
+
+    Raises: ConfigError naming ``--out`` when the disk is full or the directory is gone.
+    """
     from dualpath_ray.observability.figure import compare_svg
     from dualpath_ray.observability.report import render_report
     from dualpath_ray.observability.store import write_results
+    from dualpath_ray.observability.summary import summarize
 
-    write_results(out, comparison, summary, render_report(comparison, summary))
-    (out / "figure.svg").write_text(compare_svg(comparison, summary))
-    with (out / "decisions.jsonl").open("w") as file:
-        for record in decisions:
-            file.write(json.dumps(record) + "\n")
+    summary = summarize(comparison)
+    with writing_to(out):
+        write_results(out, comparison, summary, render_report(comparison, summary))
+        (out / "figure.svg").write_text(compare_svg(comparison, summary))
+    return summary
 
 
-def run_all(prepared: Prepared, options: RolloutOptions, echo: Echo) -> tuple[list[RunRecord], list[dict[str, Any]]]:
-    """Every run on an empty store with warmed engines, one after the other on one Ray."""
+def run_all(
+    prepared: Prepared,
+    options: RolloutOptions,
+    echo: Echo,
+    keep: Keep = lambda runs: None,
+    live: TextIO | None = None,
+) -> list[RunRecord]:
+    """Every run on an empty store with warmed engines, one after the other on one Ray. Args: as ``compared``."""
     records: list[RunRecord] = []
-    decisions: list[dict[str, Any]] = []
     with _ray(options.address, prepared.max_cpus):
         for run in prepared.runs:
-            record, made = run_one(run, prepared.trajectories, options, echo)
-            records.append(record)
-            decisions += [{**d, "mode": run.mode} for d in made]
-    return records, decisions
+            records.append(run_one(run, prepared.trajectories, options, echo, live))
+            keep(records)
+    return records
 
 
 @contextmanager
@@ -203,9 +255,12 @@ def _ray(address: str | None, cpus: float) -> Iterator[None]:
 
 
 def run_one(
-    run: PreparedRun, trajectories: list[Trajectory], options: RolloutOptions, echo: Echo
-) -> tuple[RunRecord, list[dict[str, Any]]]:
-    """One run: start, replay, stop. Nothing of it is left behind but its store, if that is to be kept."""
+    run: PreparedRun, trajectories: list[Trajectory], options: RolloutOptions, echo: Echo, live: TextIO | None = None
+) -> RunRecord:
+    """One run: start, replay, stop. Nothing of it is left behind but its store, if that is to be kept.
+
+    Args: live: where the display of its progress goes, standard output when None.
+    """
     from dualpath_ray.observability.live import LiveDisplay
 
     def said(line: str) -> None:
@@ -213,11 +268,17 @@ def run_one(
 
     with (
         MemoryMeter() as memory,
-        start_system(run.plan, options.address, options.keep_store, said, bool(options.compare)) as system,
+        start(
+            run.plan,
+            address=options.address,
+            keep_store=options.keep_store,
+            empty_store=bool(options.compare),
+            progress=said,
+        ) as system,
     ):
-        client = Client(system)
+        client = connect(system)
         try:
-            with LiveDisplay() as display:
+            with LiveDisplay(live) as display:
 
                 def show(p: Progress) -> None:
                     display.update(
@@ -232,14 +293,13 @@ def run_one(
                         p.nics,
                     )
 
-                rollout = Rollout(system, client, trajectories, show)
-                record = rollout.run(run.mode)
+                record = client.rollout(trajectories, show, run.mode)
         finally:
             client.close()
     if options.address is None:
         record.memory_peak_bytes = memory.peak_bytes or None
-    echo(f"  {run.mode}: job completion time {record.jct_s:.1f} s")
-    return record, rollout.decisions
+    said(f"job completion time {record.jct_s:.1f} s")
+    return record
 
 
 def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> list[TokenCheck]:

@@ -1,9 +1,11 @@
 """From rollout options to trajectories that fit a model."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.cluster.plan import SystemPlan, naming
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.toy import is_toy
 from dualpath_ray.ops.options import RolloutOptions
@@ -42,10 +44,17 @@ def encoder(description: ModelDescription) -> Callable[[str], list[int]]:
     return encode
 
 
-def make_workload(
-    options: RolloutOptions, description: ModelDescription, max_context_tokens: int, seed: int
-) -> list[Trajectory]:
-    """The trajectories that the options name. Raises: ConfigError as ``load_workload``."""
+def make_workload(options: RolloutOptions, plan: SystemPlan) -> list[Trajectory]:
+    """The trajectories that the options name, for the model of a plan.
+
+    Raises: ConfigError as ``load_workload``, and when there is text to encode and no tokenizer.
+    """
+
+    @cache
+    def tokenizer() -> Callable[[str], list[int]]:  # made when it is needed: most traces hold lengths only
+        with naming(plan.source):
+            return encoder(plan.description)
+
     return load_workload(
         options.trace,
         num_trajectories=options.num_trajectories or DEFAULT_TRAJECTORIES,
@@ -53,10 +62,10 @@ def make_workload(
         token_scale=options.token_scale,
         max_gen=options.max_gen,
         gen_tokens=options.gen_tokens or (DEFAULT_GEN_TOKENS if options.trace == "code-reading" else None),
-        max_context_tokens=max_context_tokens,
-        seed=seed,
-        encode=encoder(description),
-        vocab_size=description.vocab_size,
+        max_context_tokens=plan.max_context_tokens,
+        seed=plan.config.seed,
+        encode=lambda text: tokenizer()(text),
+        vocab_size=plan.description.vocab_size,
         total_tokens=options.total_tokens or DEFAULT_TOTAL_TOKENS,
         tool_delays=options.tool_delays,
     )

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from dualpath_ray.scheduler.core import SchedulerCore
 from dualpath_ray.scheduler.decision_log import to_record
 from dualpath_ray.scheduler.read_side import load_policy
 from dualpath_ray.scheduler.state import Decision, FetchLimits, GroupReport, Request
+
+ALONE_S = 120.0  # no group has fetched for so long: the system is gone
 
 
 class RequestScheduler:
@@ -37,6 +40,7 @@ class RequestScheduler:
         self._awaited = {group_id for group_id, _ in groups}
         self._log: deque[Decision] = deque(maxlen=max_logged_decisions)
         self._changed = threading.Condition()
+        self._heard_s = float("inf")  # when a group fetched last; never yet
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Append to the waiting queue; a repeated call changes nothing."""
@@ -52,6 +56,7 @@ class RequestScheduler:
         stay here (see ``decisions``): they are large, and nobody executes them.
         """
         with self._changed:
+            self._heard_s = time.monotonic()
             self._awaited.discard(report.group_id)
             self._core.report(report)
             self._plan()
@@ -66,12 +71,12 @@ class RequestScheduler:
             self._core.report(report)
             self._plan()
 
-    def cancel(self, request_id: str) -> bool:
-        """Forget a request. Returns whether it was still waiting; else its engines must be told."""
+    def cancel(self, request_id: str) -> tuple[bool, str]:
+        """Forget a request. Returns: see ``SchedulerCore.cancel``."""
         with self._changed:
-            waited = self._core.cancel(request_id)
+            answer = self._core.cancel(request_id)
             self._plan()
-        return waited
+        return answer
 
     def remove_group(self, group_id: str) -> None:
         """A group died: nothing goes there until it reports again."""
@@ -114,5 +119,23 @@ class RequestScheduler:
             self._changed.notify_all()
 
 
-# Fetches wait in threads of their own, one a group: were they to fill the default group, no submit could end the wait.
-SchedulerActor = ray.remote(num_cpus=1, max_concurrency=32, concurrency_groups={"fetch": 256})(RequestScheduler)
+class DetachedScheduler(RequestScheduler):
+    """A scheduler that outlives its starter, but not its engines: nobody else would end it once its starter was killed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        threading.Thread(target=self._end_when_alone, name="alone", daemon=True).start()
+
+    def _end_when_alone(self) -> None:
+        while time.monotonic() - self._heard_s < ALONE_S:
+            time.sleep(ALONE_S / 10)
+        os._exit(0)  # no thread of an actor but its main one can end it in any other way
+
+
+def scheduler_actor(num_groups: int) -> Any:
+    """The actor class for so many groups.
+
+    Fetches wait in threads of their own, one a group: were they to fill the default group, no submit could end the wait.
+    """
+    threads = {"fetch": num_groups + 8}
+    return ray.remote(num_cpus=0, max_concurrency=32, concurrency_groups=threads)(DetachedScheduler)

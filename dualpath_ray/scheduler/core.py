@@ -6,7 +6,7 @@ place in the queue and holds nothing.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from heapq import heapify, heappop, heappush
 
 from dualpath_ray.base.types import ReadPath, Role
@@ -23,6 +23,15 @@ from dualpath_ray.scheduler.records import request_to_json
 from dualpath_ray.scheduler.state import Decision, DecodeLoad, FetchLimits, GroupReport, PrefillLoad, Request
 
 
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """Where a request decodes."""
+
+    attempt: int
+    group: str
+    engine: str
+
+
 class SchedulerCore:
     """The waiting queues and the load view. Groups register by their first report."""
 
@@ -33,7 +42,7 @@ class SchedulerCore:
         self._latest: dict[str, GroupReport] = {}
         self._global: OrderedDict[str, Waiting] = OrderedDict()  # FIFO, by request id
         self._queued_in: dict[str, str] = {}  # request id -> decode group whose private queue it is in
-        self._bound: dict[str, tuple[int, str]] = {}  # request id -> attempt and decode group, until finished there
+        self._bound: dict[str, _Bound] = {}  # by request id, until finished at its decode engine
         self._arrivals = 0
         self._seq = 0
         self._turn = 0
@@ -62,17 +71,20 @@ class SchedulerCore:
         for request in requests:
             self._submit(request)
 
-    def cancel(self, request_id: str) -> bool:
-        """Forget a request. Returns whether it was still waiting; else its engines must be told."""
-        self._bound.pop(request_id, None)
+    def cancel(self, request_id: str) -> tuple[bool, str]:
+        """Forget a request.
+
+        Returns: whether it was still waiting; and the decode engine that it is bound to, which must be told ("": none).
+        """
+        bound = self._bound.pop(request_id, None)
         if self._global.pop(request_id, None) is not None:
-            return True
+            return True, ""
         group_id = self._queued_in.pop(request_id, None)
         if group_id is None:
-            return False
+            return False, bound.engine if bound else ""
         self._groups[group_id].dequeue(request_id)
         self._no_decode_room.discard(group_id)
-        return True
+        return True, ""
 
     def report(self, report: GroupReport) -> None:
         """Take in a group's loads and completions; the first report of a group registers it."""
@@ -96,7 +108,8 @@ class SchedulerCore:
         else:
             self._no_decode_room.discard(report.group_id)
             for request_id in report.finished:
-                if self._bound.get(request_id, (0, ""))[1] == report.group_id:
+                bound = self._bound.get(request_id)
+                if bound is not None and bound.group == report.group_id:
                     del self._bound[request_id]
 
     def remove_group(self, group_id: str) -> None:
@@ -109,7 +122,7 @@ class SchedulerCore:
         if group is None:
             return
         self._share_out_anew(group.empty_queue())
-        for request_id in [key for key, (_, bound_to) in self._bound.items() if bound_to == group_id]:
+        for request_id in [key for key, bound in self._bound.items() if bound.group == group_id]:
             del self._bound[request_id]
 
     def plan(self) -> list[Decision]:
@@ -179,7 +192,8 @@ class SchedulerCore:
 
     def _submit(self, request: Request) -> None:
         request_id = request.request_id
-        if request_id in self._bound and self._bound[request_id][0] >= request.attempt:
+        bound = self._bound.get(request_id)
+        if bound is not None and bound.attempt >= request.attempt:
             return
         group_id = self._queued_in.get(request_id)
         old = self._global.get(request_id) if group_id is None else self._groups[group_id].queue[request_id]
@@ -215,7 +229,7 @@ class SchedulerCore:
 
     def _decode_engine(self, request: Request, group: Group, fitting: int) -> DecodeLoad | None:
         loads = _decode_loads(group)
-        if not loads or group.node.free_buffer_tokens < request.prompt_tokens:
+        if not loads or group.node.free_buffer_tokens < self._limits.buffer_tokens(request):
             return None
         return choose_decode_engine(request, loads, balance_threshold(fitting, loads, self._limits))
 
@@ -263,7 +277,7 @@ class SchedulerCore:
         del self._queued_in[request.request_id]
         decode.assign(request, decision, self._limits)
         prefill.assign(request, decision, self._limits)
-        self._bound[request.request_id] = (request.attempt, decode.group_id)
+        self._bound[request.request_id] = _Bound(request.attempt, decode.group_id, engine.engine_id)
         self._turn += request.hit_tokens > 0
         self._paths[path] += request.hit_tokens > 0
         return decision

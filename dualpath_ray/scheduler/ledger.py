@@ -95,13 +95,15 @@ class Group:
                 read_bytes=self.node.read_bytes + request.hit_tokens * limits.token_bytes,
             )
         if not is_prefill:
-            self.node = replace(self.node, free_buffer_tokens=self.node.free_buffer_tokens - request.prompt_tokens)
+            free = self.node.free_buffer_tokens - limits.buffer_tokens(request)
+            self.node = replace(self.node, free_buffer_tokens=free)
         engine_id = decision.prefill_engine if is_prefill else decision.decode_engine
         load = self.loads.get(engine_id)
         if load is None:  # the engine has left the group since
             return
-        self.unfinished_tokens += request.total_tokens
-        count, tokens = load.num_unfinished + 1, load.unfinished_tokens + request.total_tokens
+        added = request.prompt_tokens if is_prefill else request.total_tokens
+        self.unfinished_tokens += added
+        count, tokens = load.num_unfinished + 1, load.unfinished_tokens + added
         if isinstance(load, PrefillLoad):
             self.loads[engine_id] = replace(load, num_unfinished=count, unfinished_tokens=tokens)
         else:

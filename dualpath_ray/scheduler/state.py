@@ -23,7 +23,7 @@ class Request:
 
     @property
     def total_tokens(self) -> int:
-        """len(r): the tokens it stands for in queues and loads, and takes in the HBM of its DE: samples share a prompt."""
+        """len(r) at a DE: what it takes of HBM there; samples share a prompt. A PE computes ``prompt_tokens`` of it."""
         return self.prompt_tokens + self.num_samples * self.max_new_tokens
 
 
@@ -91,6 +91,11 @@ class FetchLimits:
     max_unfinished_tokens: int  # beta: tokens a GPU processes in 5 s
     imbalance: float = 1.05  # of the threshold Z
     token_bytes: int = 1  # KV of one token over all layers; turns assigned reads into bytes where bytes break a tie
+    block_tokens: int = 1  # a prompt takes whole blocks of a buffer
+
+    def buffer_tokens(self, request: Request) -> int:
+        """What a prompt takes of a DE buffer."""
+        return -(-request.prompt_tokens // self.block_tokens) * self.block_tokens
 
 
 @dataclass(frozen=True, slots=True)

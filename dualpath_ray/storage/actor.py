@@ -1,5 +1,6 @@
 """A storage server: the index of its shard of the block space, and every deletion in its store."""
 
+import mmap
 import os
 import threading
 import time
@@ -7,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import ray
 
 from dualpath_ray.base.errors import StorageError
@@ -15,6 +17,7 @@ from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, COMMITTED
 from dualpath_ray.storage.index import BlockIndex, WriteEntry, WritePlan
 from dualpath_ray.storage.load import open_store
+from dualpath_ray.storage.port import read_verified
 
 
 class StorageNode:
@@ -32,6 +35,7 @@ class StorageNode:
         self._index = BlockIndex(capacity_bytes // layout.sealed_bytes)
         self._changed = threading.Condition()
         self._deleting: Counter[bytes] = Counter()  # a file may be under deletion twice
+        self._suspected: Counter[bytes] = Counter()
         self._attempts: dict[str, set[str]] = {}  # by client: those that may have pins
         self._heard_s: dict[str, float] = {}
         self._totals = dict.fromkeys(
@@ -81,8 +85,9 @@ class StorageNode:
         Args: entries: (key, parent key, weights version, trajectory id), parents first.
         """
         with self._changed:
-            # A file that is being deleted must be gone before it is written anew, or the deletion takes the new one.
-            self._changed.wait_for(lambda: not any(self._deleting[entry[0]] > 0 for entry in entries))
+            # A file that is being deleted must be gone before it is written anew, or the deletion takes the new one; and
+            # one that is suspected counts as here until it has been looked at: what was computed anew would not be stored.
+            self._changed.wait_for(lambda: not any(e[0] in self._deleting or e[0] in self._suspected for e in entries))
             plan = self._index.begin_write(entries, time.time())
             self._totals["refused_blocks"] += len(plan.refused)
             self._deleting.update(plan.evict)
@@ -102,11 +107,32 @@ class StorageNode:
         """The writes failed or were given up."""
         self._forget(lambda: self._index.abort(keys))
 
-    def invalidate(self, keys: Sequence[bytes]) -> None:
-        """The blocks were found corrupt or missing: forget and delete them."""
-        removed = self._forget(lambda: self._index.invalidate(keys))
+    def suspect(self, keys: Sequence[bytes]) -> list[bool]:
+        """A reader could not use these blocks. Looks itself, and forgets and deletes those that are corrupt or missing.
+
+        The reader's word is not enough: its mount may be gone, or its memory bad, and others read the blocks well.
+
+        Returns: per key, whether the block is in the store, intact.
+        """
         with self._changed:
+            self._suspected.update(keys)
+        intact = [self._is_intact(key) for key in keys]
+        bad = [key for key, good in zip(keys, intact, strict=True) if not good]
+        removed = self._forget(lambda: self._index.invalidate(bad))
+        with self._changed:
+            self._suspected.subtract(keys)
+            self._suspected = +self._suspected  # drops what is at zero
             self._totals["corrupt_blocks"] += removed
+            self._changed.notify_all()
+        return intact
+
+    def _is_intact(self, key: bytes) -> bool:
+        slot = np.frombuffer(mmap.mmap(-1, self._layout.slot_bytes), np.uint8)  # on a page, as direct I/O wants it
+        try:
+            read_verified(self._store, key, slot, self._layout)
+        except StorageError:
+            return False
+        return True
 
     @ray.method(concurrency_group="wait")
     def await_written(self, keys: Sequence[bytes], timeout_s: float) -> list[bool]:
@@ -121,10 +147,11 @@ class StorageNode:
             for trajectory_id in trajectory_ids:
                 self._index.end_trajectory(trajectory_id)
 
-    def set_weights_version(self, version: int) -> None:
-        """Blocks of earlier weights go first."""
+    def set_weights_version(self, version: int) -> int:
+        """Blocks of earlier weights go first. Returns the version in force: a later one stays."""
         with self._changed:
             self._index.set_weights_version(version)
+            return self._index.stats()["weights_version"]
 
     def clear(self) -> None:
         """Delete every block."""

@@ -40,8 +40,12 @@ class ShardedIndex:
         """The same call to every shard."""
         return _gather([self._call(s, method, args) for s in range(self._num_shards)], list)
 
+    def suspect(self, keys: Sequence[bytes]) -> Future[list[bool]]:
+        """Per key whether its storage node itself finds the block intact; those that are not are forgotten."""
+        return self._per_key("suspect", keys, lambda part: (part,))
+
     def by_key(self, method: str, keys: Sequence[bytes]) -> Future[list[Any]]:
-        """``commit``, ``abort`` or ``invalidate`` on the shards that own the keys."""
+        """``commit`` or ``abort`` on the shards that own the keys."""
         parts: dict[int, list[bytes]] = {}
         for key in keys:
             parts.setdefault(shard_of(key, self._num_shards), []).append(key)

@@ -155,8 +155,8 @@ class BlockIndex:
             self._offer(key)
 
     def set_weights_version(self, version: int) -> None:
-        """Blocks of earlier versions go first from now on: no request of the new one can hit them."""
-        self._weights_version = version
+        """Blocks of earlier versions go first from now on: no request of the new one can hit them. Never goes back."""
+        self._weights_version = max(self._weights_version, version)
         self._rebuild_heap()
 
     def restore(self, blocks: Iterable[tuple[SealedHeader, float]]) -> tuple[bytes, ...]:

@@ -241,7 +241,7 @@ class TrafficManager:
         self._store.write(effect.key, slot)
 
     def _index_call(self, effect: IndexCall) -> Future[Any]:
-        if effect.method in ("commit", "abort", "invalidate"):
+        if effect.method in ("commit", "abort"):
             return self._index.by_key(effect.method, effect.args[0])
         call: Callable[..., Future[Any]] = getattr(self._index, effect.method)
         return call(*effect.args)

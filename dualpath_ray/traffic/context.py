@@ -15,6 +15,7 @@ from dualpath_ray.traffic.nic import Direction, Nic
 from dualpath_ray.transport.port import CopyBatch
 
 Callback = Callable[[OpDone], None]
+READ_AGAIN_S = 10.0  # after a node's way to the store failed
 
 
 def nothing() -> None:
@@ -37,12 +38,22 @@ class NodeContext:
         self.node, self.layout, self.pool = node, layout, pool
         self.slots_offset = slots_offset
         self.snic, self.cnics = snic, list(cnics)
-        self.can_read = can_read
+        self._has_store = can_read
+        self._read_again_s = float("-inf")
         self.now_s = 0.0
         self.outbox: list[Effect] = []
         self._callbacks: dict[int, Callback] = {}
         self._grants: dict[int, Callable[[], None]] = {}
         self._next_op = 0
+
+    @property
+    def can_read(self) -> bool:
+        """Whether this node's way to the store works, as far as is known."""
+        return self._has_store and self.now_s >= self._read_again_s
+
+    def reading_failed(self) -> None:
+        """A block that is whole in the store could not be read here: let others read for a while, then try again."""
+        self._read_again_s = self.now_s + READ_AGAIN_S
 
     # effects ---------------------------------------------------------------------------------------------------------
 
@@ -136,6 +147,8 @@ class NodeContext:
 
     def next_deadline_s(self) -> float | None:
         times = [queue.next_event_s() for nic in (self.snic, *self.cnics) for queue in nic.queues.values()]
+        if self.now_s < self._read_again_s:
+            times.append(self._read_again_s)
         return min((t for t in times if t is not None), default=None)
 
     # places ----------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class TrafficCore:
         self._report_interval_s = report_interval_s
         self._reported: tuple[Any, ...] | None = None
         self._opened: dict[int, int] = {}  # engine -> number of its last decision that was opened here
-        self._reported_s = float("-inf")
+        self._looked_s = float("-inf")
         self._report_due_s: float | None = None
         self._nic_sample: tuple[float, dict[str, tuple[float, float]]] = (0.0, {})
         self._from_engine: dict[type, Callable[[Any], None]] = {
@@ -96,16 +96,21 @@ class TrafficCore:
         self._reported = None
 
     def _report(self) -> None:
-        """Tell the group's leader (engine 0) what it reports of this node when that has changed."""
+        """Tell the group's leader (engine 0) what it reports of this node when that has changed.
+
+        Looked at once an interval, not at every event: counting walks over all open requests.
+        """
         now = self.context.now_s
-        loads = (self._read_queue_tokens(), self.reads.read_bytes, self._free_buffer_tokens(), *self._opened.items())
-        if loads == self._reported:
-            self._report_due_s = None
-        elif now - self._reported_s < self._report_interval_s:
-            self._report_due_s = self._reported_s + self._report_interval_s
-        else:
-            self._reported, self._reported_s, self._report_due_s = loads, now, None
-            self.context.send(0, self.node_state(now))
+        due_s = self._looked_s + self._report_interval_s
+        if now < due_s:
+            self._report_due_s = due_s
+            return
+        self._looked_s, self._report_due_s = now, None
+        state = self.node_state(now)
+        loads = (state.read_queue_tokens, state.read_bytes, state.can_read, state.free_buffer_tokens, state.opened)
+        if loads != self._reported:
+            self._reported = loads
+            self.context.send(0, state)
 
     def node_state(self, now_s: float) -> m.NodeState:
         """Loads of this node as of now; NIC rates are means since the sample before."""

@@ -79,11 +79,13 @@ class DecodeSide:
 
     def lease_waiting(self) -> None:
         """Start the requests whose slots are free now, in order. Call after slots became free."""
-        while self._short:
-            sink = self._sinks.get(self._short[0])
+        waiting, self._short = self._short, deque()
+        for key in waiting:  # not only the first: what one of them gives up at its end may be what another waits for
+            sink = self._sinks.get(key)
             if sink is not None and not self._fill(sink):
-                return
-            self._short.popleft()
+                self._short.append(key)
+        if self._short:
+            return
         while self._waiting:
             sink = self._sinks.get(self._waiting[0])
             if sink is not None and not self._lease(sink):
@@ -180,8 +182,10 @@ class DecodeSide:
         blocks: Sequence[NewBlock],
         counted: bool = False,
     ) -> None:
-        registered = Registered(request_id, attempt, len(blocks))
-        self._write_back.write(blocks, trajectory_id, lambda: self._context.send(engine, registered), counted)
+        def registered(num_writes: int) -> None:
+            self._context.send(engine, Registered(request_id, attempt, len(blocks), num_writes))
+
+        self._write_back.write(blocks, trajectory_id, registered, counted)
 
     def on_persist_want(self, message: PersistWant) -> None:
         def granted(slot: int) -> None:

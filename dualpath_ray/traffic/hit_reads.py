@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dualpath_ray.kv.segment import READY
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.effects import OpDone
+from dualpath_ray.traffic.index_queue import IndexQueue
 from dualpath_ray.traffic.nic import Direction
 
 
@@ -37,6 +38,7 @@ class HitReads:
         self.load_failures = 0
         self.shared_blocks = 0
         self.spans: deque[tuple[float, float, int]] = deque(maxlen=100_000)  # (asked, done, bytes) of each block read
+        self._suspects = IndexQueue(context, "suspect", self._on_checked)
 
     @property
     def read_queue_tokens(self) -> int:
@@ -126,7 +128,7 @@ class HitReads:
             self.num_reads += 1
             block.read_bytes = nbytes
             if error is not None:
-                context.index("invalidate", [block.key], done=lambda event: None)
+                self._suspects.add(block.key)
             self._settle(block, failed=error is not None)
 
         def read_done(event: OpDone) -> None:
@@ -141,6 +143,11 @@ class HitReads:
             on_start=lambda: context.read_block(block.key, block.slot, read_done),
             on_finish=part_done,
         )
+
+    def _on_checked(self, keys: list[bytes], event: OpDone) -> None:
+        """The storage nodes have looked themselves. What they find intact was not the block's fault but this node's."""
+        if event.error is None and any(event.result):
+            self._context.reading_failed()
 
     def _settle(self, block: ResidentBlock, failed: bool) -> None:
         block.settled, block.failed = True, failed

@@ -214,11 +214,12 @@ class PersistSlot:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """So many more blocks of this request are in the index: the next turn will find them."""
+    """So many more blocks of this request are in the index: the next turn will find them. ``num_writes`` are new there."""
 
     request_id: str
     attempt: int
     count: int
+    num_writes: int
 
 
 @dataclass(frozen=True, slots=True)

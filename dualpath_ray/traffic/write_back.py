@@ -8,6 +8,7 @@ from dualpath_ray.base.errors import StorageError, StoreFullError
 from dualpath_ray.kv.segment import WRITING
 from dualpath_ray.traffic.context import NodeContext, nothing
 from dualpath_ray.traffic.effects import OpDone
+from dualpath_ray.traffic.index_queue import IndexQueue
 from dualpath_ray.traffic.nic import Direction
 
 
@@ -21,6 +22,15 @@ class NewBlock:
     slot: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """Blocks that were handed over together."""
+
+    blocks: list[NewBlock]
+    trajectory_id: str
+    registered: Callable[[int], None]
+
+
 class WriteBack:
     """The write-back queue of a decode node."""
 
@@ -29,6 +39,10 @@ class WriteBack:
         self._max_blocks = max_blocks
         self.on_free: Callable[[], None] = nothing  # a slot became free: whoever waits for one may go on
         self._wanted: deque[tuple[str, int, Callable[[int], None]]] = deque()
+        self._pending: list[_Handed] = []  # go to the index with its next call
+        self._begin_out = False
+        self._commits = IndexQueue(context, "commit")
+        self._aborts = IndexQueue(context, "abort")
         self.writing_blocks = 0
         self.written_bytes = 0
         self.write_failures = 0
@@ -51,19 +65,30 @@ class WriteBack:
             granted(slots[0])
 
     def write(
-        self, blocks: Sequence[NewBlock], trajectory_id: str, registered: Callable[[], None], counted: bool = False
+        self, blocks: Sequence[NewBlock], trajectory_id: str, registered: Callable[[int], None], counted: bool = False
     ) -> None:
         """Persist blocks and give their slots back.
 
-        ``registered`` runs when the index knows them: from then on they are hits (read your writes).
+        ``registered`` runs when the index knows them: from then on they are hits (read your writes). It is told how many
+        of them are written: the others are in the store already, or there is no room for them.
         ``counted``: their slots came from ``want_slot``.
         """
         if not counted:
             self.writing_blocks += len(blocks)
         self._context.pool.mark([b.slot for b in blocks], WRITING)
-        entries = [(b.key, b.parent, b.weights_version, trajectory_id) for b in blocks]
+        self._pending.append(_Handed(list(blocks), trajectory_id, registered))
+        self._begin()
+
+    def _begin(self) -> None:
+        """One call at a time: blocks that come while it is out go along with the next."""
+        if self._begin_out or not self._pending:
+            return
+        handed, self._pending = self._pending, []
+        self._begin_out = True
+        entries = [(b.key, b.parent, b.weights_version, each.trajectory_id) for each in handed for b in each.blocks]
 
         def begun(event: OpDone) -> None:
+            self._begin_out = False
             if event.error:
                 self._context.fail(StorageError(f"the block index does not answer: {event.error}"))
                 return
@@ -72,13 +97,17 @@ class WriteBack:
                 self.write_failures += len(refused)
                 self.last_error = "storage capacity is used up and every block is in use; raise storage.capacity_bytes"
             chosen = set(to_write)
-            for block in blocks:
-                if block.key in chosen:
-                    chosen.discard(block.key)
-                    self._write(block)
-                else:  # the store has it, or has no room for it
-                    self._free(block)
-            registered()
+            for each in handed:
+                num_writes = 0
+                for block in each.blocks:
+                    if block.key in chosen:
+                        chosen.discard(block.key)
+                        num_writes += 1
+                        self._write(block)
+                    else:  # the store has it, or has no room for it
+                        self._free(block)
+                each.registered(num_writes)
+            self._begin()
 
         self._context.index("begin_write", entries, done=begun)
 
@@ -94,11 +123,11 @@ class WriteBack:
                 return
             if error is None:
                 self.written_bytes += context.layout.sealed_bytes
-                context.index("commit", [block.key], done=lambda event: None)
+                self._commits.add(block.key)
             else:
                 self.write_failures += 1
                 self.last_error = str(error)
-                context.index("abort", [block.key], done=lambda event: None)
+                self._aborts.add(block.key)
                 if isinstance(error, StoreFullError):
                     context.fail(error)
             self._free(block)

@@ -8,6 +8,7 @@ Mooncake form (``input_length``, ``hash_ids``). Everything is yielded lazily: a 
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -23,6 +24,7 @@ from dualpath_ray.workload.trajectory import TokenIds, Trajectory, Turn
 Encode = Callable[[str], list[int]]
 Record = dict[str, Any]
 MOONCAKE_BLOCK_TOKENS = 512
+MOST_TOKENS = 2**26  # of one turn: beyond any context, and ids of so many still fit into memory
 
 
 def detect_format(record: Record) -> str:
@@ -65,7 +67,7 @@ def read_trace(path: Path, *, encode: Encode, vocab_size: int, seed: int) -> tup
                 yield from parse(number, record)
             except KeyError as error:
                 raise ConfigError(f"{path} line {number}: key {error} is missing") from None
-            except (ValueError, TypeError, IndexError, AttributeError) as error:
+            except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
                 raise ConfigError(f"{path} line {number}: {error}") from None
 
     return name, trajectories()
@@ -100,8 +102,8 @@ def _records(path: Path) -> Iterator[tuple[int, Record]]:
 
 
 def _count(value: object, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{what} must be a whole number of tokens, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_TOKENS:
+        raise ValueError(f"{what} must be a whole number of tokens up to {MOST_TOKENS}, not {value!r}")
     return value
 
 
@@ -151,9 +153,12 @@ def _from_session(record: Record, vocab_size: int) -> Iterator[Trajectory]:
     salt = stable_seed(session_id)
     own = [request for request in record["requests"] if request["type"] != "subagent"]
     yield from _segments(session_id, own, salt, block_tokens, vocab_size)
-    for index, request in enumerate(record["requests"]):
+    seen: Counter[str] = Counter()
+    for request in record["requests"]:
         if request["type"] == "subagent":
-            name = f"{session_id}/{request.get('agent_id', f'subagent_{index}')}"
+            agent = str(request.get("agent_id", "subagent"))
+            seen[agent] += 1  # one agent may be called several times
+            name = f"{session_id}/{agent}" + (f"_{seen[agent]}" if seen[agent] > 1 else "")
             yield from _segments(name, request["requests"], salt, block_tokens, vocab_size)
 
 

@@ -57,7 +57,8 @@ def apply_limits(trajectory: Trajectory, limits: Limits, trace: str) -> Trajecto
     """
     turns: list[Turn] = []
     context = 0
-    for turn in trajectory.turns[: limits.max_turns]:
+    wanted = trajectory.turns[: limits.max_turns]
+    for turn in wanted:
         scaled = _limit_turn(turn, limits)
         context += scaled.append_tokens + scaled.gen_tokens
         if context > limits.max_context_tokens:
@@ -69,7 +70,7 @@ def apply_limits(trajectory: Trajectory, limits: Limits, trace: str) -> Trajecto
                 )
             break
         turns.append(scaled)
-    return Trajectory(trajectory.trajectory_id, tuple(turns))
+    return Trajectory(trajectory.trajectory_id, tuple(turns), cut=len(turns) < len(wanted))
 
 
 def _limit_turn(turn: Turn, limits: Limits) -> Turn:
@@ -105,4 +106,4 @@ def repeated(
         name = f"{original.trajectory_id}~{repeat}"
         fitted = apply_limits(Trajectory(name, original.turns), shorter, trace)
         ids = random_ids(stable_seed("repeat", seed, name), first_round, vocab_size)
-        yield Trajectory(name, (Turn(ids, 1), *fitted.turns))
+        yield Trajectory(name, (Turn(ids, 1), *fitted.turns), fitted.cut)

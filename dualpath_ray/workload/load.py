@@ -47,7 +47,8 @@ def load_workload(
             encode: text to token ids, adding no special tokens of its own.
             total_tokens: mean total of a ``code-reading`` trajectory before ``token_scale``; unused otherwise.
             tool_delays: keep the trace's delays before turns; without them every delay is 0.
-    Raises: ConfigError for a trace that is unknown, broken or too long in some first turn, and for a bad limit.
+    Raises: ConfigError for a trace that is unknown, broken, too long in some first turn or has one id twice, for
+            ``code-reading`` trajectories that pass the context limit, and for a bad limit.
     """
     if num_trajectories < 1:
         raise ConfigError(f"workload: num_trajectories must be at least 1, not {num_trajectories}")
@@ -83,8 +84,13 @@ def _code_reading(
         seed=seed,
         encode=encode,
     )
-    fits = Limits(max_context_tokens=limits.max_context_tokens)
-    return [apply_limits(trajectory, fits, CODE_READING) for trajectory in trajectories]
+    longest = max(trajectories, key=lambda trajectory: trajectory.total_tokens)
+    if longest.total_tokens > limits.max_context_tokens:
+        raise ConfigError(
+            f"trace {CODE_READING}: trajectory {longest.trajectory_id} would reach {longest.total_tokens} tokens, above the "
+            f"limit of {limits.max_context_tokens}; make --total-tokens, --token-scale or --max-turns smaller"
+        )
+    return trajectories
 
 
 def _recorded(
@@ -101,5 +107,12 @@ def _recorded(
         raise ConfigError(f"trace {trace}: no such file; give {known} or a .jsonl or .jsonl.gz file")
     name, trajectories = read_trace(path, encode=encode, vocab_size=vocab_size, seed=seed)
     chosen = list(islice(trajectories, num_trajectories))
+    seen: set[str] = set()
+    for trajectory in chosen:
+        if trajectory.trajectory_id in seen:
+            raise ConfigError(
+                f"trace {trace}: two trajectories have the id {trajectory.trajectory_id}; give each its own"
+            )
+        seen.add(trajectory.trajectory_id)
     limits = replace(limits, contiguous=name == "text")
     return list(repeated(chosen, num_trajectories, limits, trace, seed, vocab_size))

@@ -9,9 +9,11 @@ from dualpath_ray.workload.trajectory import Trajectory
 class WorkloadStatistics(TypedDict):
     """Means in tokens. ``append`` and ``gen`` are over all turns (token-weighted); the ``_per_trajectory`` ones are
     means of each trajectory's own mean, as in Table 2, and so are ``turns``, ``total`` and ``mean_context``.
-    ``hit_ratio`` is the share of prompt tokens that an endless cache inside the trajectory holds."""
+    ``hit_ratio`` is the share of prompt tokens that an endless cache inside the trajectory holds; ``cut_trajectories``
+    are those that the context limit ended early."""
 
     trajectories: int
+    cut_trajectories: int
     turns: float
     append: float
     gen: float
@@ -51,6 +53,7 @@ def statistics(trajectories: Sequence[Trajectory], block_tokens: int = 1) -> Wor
     size = len(trajectories)
     return WorkloadStatistics(
         trajectories=size,
+        cut_trajectories=sum(trajectory.cut for trajectory in trajectories),
         turns=num_turns / size,
         append=append / num_turns if num_turns else 0.0,
         gen=gen / num_turns if num_turns else 0.0,

@@ -31,6 +31,7 @@ class Trajectory:
 
     trajectory_id: str
     turns: tuple[Turn, ...]
+    cut: bool = False  # it ends early: its next turn would have passed the context limit
 
     @property
     def append_tokens(self) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from dualpath_ray import SamplingParams, connect
 from dualpath_ray.base.errors import ConfigError, RequestRefusedError
+from dualpath_ray.cluster import api
 from dualpath_ray.cluster.client import Client
 from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.verify import PlainModel
@@ -27,9 +28,9 @@ def test_stream_samples_logprobs_and_stop(up: tuple[System, Client]) -> None:
     _, client = up
     greedy = SamplingParams(max_tokens=6, ignore_end=True)
     generation = client.generate(PROMPT, greedy, "a")
-    streamed = sorted((t.index, t.token_id) for t in generation)
+    streamed = [(t.index, t.token_id) for t in generation]
     sample = generation.result(30)[0]
-    assert [token for _, token in streamed] == sample.token_ids and len(sample.token_ids) == 6
+    assert streamed == list(enumerate(sample.token_ids)) and len(sample.token_ids) == 6
     assert all(p < 0 for p in sample.logprobs) and sample.finish_reason == "length"
     drawn = SamplingParams(max_tokens=6, temperature=1.0, top_p=0.9, seed=3, num_samples=3, ignore_end=True)
     first, second = (client.generate(PROMPT, drawn, "a").result(30) for _ in range(2))
@@ -124,7 +125,7 @@ def test_a_rollout_counts_what_it_read_itself(up: tuple[System, Client]) -> None
         client.rollout([*work, work[0]])
 
 
-def test_connect_by_name_checks_the_fingerprint(up: tuple[System, Client]) -> None:
+def test_connect_by_name_checks_the_fingerprint(up: tuple[System, Client], monkeypatch: pytest.MonkeyPatch) -> None:
     system, _ = up
     other = connect(system.name, config=BASE)
     fresh = np.arange(20, 60)
@@ -134,6 +135,9 @@ def test_connect_by_name_checks_the_fingerprint(up: tuple[System, Client]) -> No
         connect(system.name, config={**BASE, "block_tokens": 32})
     with pytest.raises(ConfigError, match="no system 'elsewhere'"):
         connect("elsewhere")
+    with monkeypatch.context() as patched, pytest.raises(ConfigError, match="of code, but yours has 0123"):
+        patched.setattr(api, "code_fingerprint", lambda: "0123")
+        connect(system.name)
 
 
 @pytest.mark.parametrize(

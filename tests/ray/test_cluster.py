@@ -164,6 +164,7 @@ def job_equals_command(cluster: Cluster, tmp_path: Path) -> None:
     assert submitted.returncode == 0, submitted.stdout[-3000:] + submitted.stderr[-3000:]
     one, other = (json.loads((path / "summary.json").read_text()) for path in (local, job))
     assert one["tokens_identical"] and other["tokens_identical"]
+    assert one["hit_tokens_equal"] and other["hit_tokens_equal"]
     for a, b in zip(one["runs"], other["runs"], strict=True):
         for key in ("mode", "read_path", "prompt_tokens", "hit_tokens", "recomputed_tokens", "num_turns"):
             assert a[key] == b[key]
@@ -175,4 +176,4 @@ def too_few_cpus_are_one_sentence(cluster: Cluster, tmp_path: Path) -> None:
     config.write_text(CONFIG.replace("cpus: 1", "cpus: 8"))
     ran = cluster.run(str(BIN / "dualpath"), "rollout", str(config), *FLAGS, "--address", cluster.address)
     assert ran.returncode == 2
-    assert "engine.cpus" in ran.stderr and len(ran.stderr.strip().splitlines()) == 1
+    assert f"{config}: engine.cpus" in ran.stderr and len(ran.stderr.strip().splitlines()) == 1

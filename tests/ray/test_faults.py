@@ -44,14 +44,18 @@ def swap(files: list[Path]) -> None:
     files[1].write_bytes(first)
 
 
-@pytest.mark.parametrize("read_path", ["prefill_only", "depolicy:always_de"])
-def test_bad_blocks_are_detected_recomputed_and_counted(read_path: str, tmp_path: Path) -> None:
-    if read_path.startswith("depolicy"):
-        read_path = "dualpath_ray.examples.always_de:always_de"
+EXAMPLES = {  # one of each kind of part that a user may bring
+    "scheduler.read_path": "dualpath_ray.examples.always_de:always_de",
+    "storage.store": "dualpath_ray.examples.counting_store:CountingStore",
+    "transport": "dualpath_ray.examples.mapped_transport:MappedTransport",
+}
+
+
+@pytest.mark.parametrize("parts", [{"scheduler.read_path": "prefill_only"}, EXAMPLES], ids=["single path", "examples"])
+def test_bad_blocks_are_detected_recomputed_and_counted(parts: dict[str, str], tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     prompts = [rng.integers(16, 500, 170).astype(np.int32) for _ in range(3)]
-    overrides = {"storage.path": str(tmp_path), "scheduler.read_path": read_path}
-    with running(overrides) as (system, client):
+    with running({"storage.path": str(tmp_path), **parts}) as (system, client):
         for prompt, spoil in zip(prompts, (flip, truncate, swap), strict=True):
             before = set(tmp_path.rglob("*.kv"))
             want = client.generate(prompt, GREEDY, "a").result(60)[0].token_ids
@@ -94,6 +98,33 @@ def test_prefill_nodes_without_the_store_still_hit_through_decode_nodes(tmp_path
         assert record.snic_read_bytes["p0"] == 0 and record.snic_read_bytes["d0"] > 0
         assert all(t.hit_tokens > 0 and t.recomputed_tokens == 0 for t in record.turns if t.turn)
         assert record.load_failures == 0
+
+
+def test_a_node_whose_way_to_the_store_breaks_leaves_reading_to_others_and_deletes_nothing(tmp_path: Path) -> None:
+    store, mount = tmp_path / "store", tmp_path / "mount"
+    mount.symlink_to(store)
+    prompt = np.random.default_rng(11).integers(16, 500, 170).astype(np.int32)
+    with running({"storage.path": str(store), "storage.mounts": {"p0": str(mount)}}) as (system, client):
+        want = client.generate(prompt, GREEDY, "a").result(60)[0].token_ids
+        settle(system)
+        stored = set(store.rglob("*.kv"))
+        assert len(stored) == 10
+        mount.unlink()
+        reads = {"p0": 0, "d0": 0}
+        while not (reads["p0"] and reads["d0"]):  # equal queues: the side that has read less is next
+            again = client.generate(prompt, GREEDY, "b")
+            assert again.result(60)[0].token_ids == want
+            reads = {name: node["num_reads"] for name, node in system.status()["nodes"].items()}
+        settle(system)
+        assert set(store.rglob("*.kv")) == stored
+        deadline = time.monotonic() + 30
+        while system.status()["nodes"]["p0"]["can_read"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.2)  # the leader's report is on its way to the scheduler
+        after = client.generate(prompt, GREEDY, "c")
+        assert after.result(60)[0].token_ids == want and after.facts["hit_blocks"] == 10
+        assert client.decisions()[-1]["reason"] == "PE cannot read"
 
 
 def test_a_dead_engine_ends_every_request_with_one_sentence() -> None:

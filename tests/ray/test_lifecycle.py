@@ -53,7 +53,7 @@ def wait_for_actor(process: subprocess.Popen[str], kind: str) -> psutil.Process:
 def traces(driver: int, pids: list[int]) -> list[str]:
     """Processes of the run that still live, and files that carry its marks."""
     files = [str(p) for p in Path("/dev/shm").glob(f"dualpath.{NAME}-*")]
-    temporary = [str(p) for p in Path(tempfile.gettempdir()).glob(f"dualpath-*-{driver}-*")]
+    temporary = [str(p) for p in Path(tempfile.gettempdir()).glob(f"dp-*-{driver}-*")]
     return [f"process {pid}" for pid in alive(pids)] + files + temporary
 
 
@@ -69,7 +69,7 @@ def alive(pids: list[int]) -> list[int]:
 
 
 def end(process: subprocess.Popen[str], pids: list[int]) -> tuple[int, str]:
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=90)
     deadline = time.monotonic() + 20
     while traces(process.pid, pids) and time.monotonic() < deadline:
         time.sleep(0.2)  # killed processes take a moment to be reaped
@@ -81,7 +81,7 @@ def family(process: subprocess.Popen[str]) -> list[int]:
     return [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
 
 
-@pytest.mark.parametrize("kind", ["TrafficManager", "PrefillEngine", "RequestScheduler"])
+@pytest.mark.parametrize("kind", ["TrafficManager", "PrefillEngine", "DetachedScheduler", "StorageNode"])
 def test_a_dead_process_ends_the_run_with_one_sentence(kind: str, tmp_path: Path) -> None:
     process = start(tmp_path, config_file(tmp_path, SLOW))
     victim = wait_for_actor(process, kind)
@@ -92,6 +92,24 @@ def test_a_dead_process_ends_the_run_with_one_sentence(kind: str, tmp_path: Path
     assert code == 1 and time.monotonic() - killed < 90  # 30 s on an idle machine; the bound here only catches a hang
     sentences = [line for line in stderr.splitlines() if line.strip()]
     assert len(sentences) == 1, stderr
+
+
+def test_a_hung_process_ends_the_run_too(tmp_path: Path) -> None:
+    process = start(tmp_path, config_file(tmp_path, SLOW))
+    victim = wait_for_actor(process, "PrefillEngine")
+    pids = family(process)
+    victim.suspend()
+    code, stderr = end(process, pids)
+    assert code == 1 and stderr.count("\n") == 1 and "does not answer within 20 s" in stderr
+
+
+def test_a_terminated_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = start(tmp_path, config_file(tmp_path, SLOW))
+    wait_for_actor(process, "DecodeEngine")
+    pids = family(process)
+    process.terminate()
+    code, stderr = end(process, pids)
+    assert code == 143 and "Traceback" not in stderr
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ def test_a_missing_key_is_named(missing):
         ({"storage": {"mounts": {"p7": "/x"}}}, "storage.mounts names 'p7'; the nodes are p0, d0, d1"),
         ({"name": "Not A Name"}, "name: "),
         ({"engine": {"device": "tpu"}}, "engine.device: "),
+        ({"engine": {"device": "cuda"}}, "engine.device: cuda needs the extra gpu-cu12 or gpu-cu13"),
+        ({"transport": "nixl"}, "transport: nixl needs the extra nixl"),
+        ({"node": {"snic_bps": float("inf")}}, "node.snic_bps: inf is no rate"),
+        ({"node": {"pe_buffer_bytes": float("nan")}}, "node.pe_buffer_bytes: nan is no size"),
         ({"scheduler": None}, "scheduler: "),
     ],
     ids=str,
@@ -106,6 +110,8 @@ def test_every_key_has_a_description():
     [
         (b"prefill_nodes: [1", "no valid YAML"),
         (b"\xff\xfe\x00", "no valid YAML"),
+        (b"model: a\nnode: {gpus: 1}\nmodel: b\n", "the key model is there twice, on line 1 and on line 3"),
+        (b"node:\n  gpus: 1\n  gpus: 2\n", "the key gpus is there twice, on line 2 and on line 3"),
         (b"- 1\n- 2\n", "expected keys and values"),
         (b"", "expected keys and values"),
     ],
@@ -127,14 +133,14 @@ def test_a_file_that_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_modes_are_configuration(mode):
-    config = parse_cluster(SMALLEST, "c.yaml", mode_overrides(mode))
+    config = parse_cluster({**SMALLEST, "scheduler": {"oracle": True}}, "c.yaml", mode_overrides(mode))
     assert config.scheduler.oracle == (mode == "oracle")
     assert config.scheduler.layerwise == (mode != "basic")
     assert config.scheduler.read_path == {"basic": "prefill_only", "oracle": "scheduled"}.get(mode, mode)
 
 
 def test_a_policy_of_ones_own_is_a_mode():
-    assert mode_overrides("my.module:policy") == {"scheduler.read_path": "my.module:policy"}
+    assert mode_overrides("my.module:policy") == {"scheduler.read_path": "my.module:policy", "scheduler.oracle": False}
     with pytest.raises(ConfigError, match="--compare: there is no 'fastest'; use basic, prefill_only"):
         mode_overrides("fastest")
 

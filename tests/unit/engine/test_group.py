@@ -49,7 +49,7 @@ def test_reads_on_this_side_count_until_the_node_has_opened_them() -> None:
         made._hand_out(request(number), decision(number, path))
     assert len(given) == 3
     assert report(made).node.read_queue_tokens == 2 * 64
-    assert report(made).engines == (PrefillLoad("p0/e0", 3, 3 * 110),)
+    assert report(made).engines == (PrefillLoad("p0/e0", 3, 3 * 100),)
     made.on_node_state(state(64, 4096, [[0, 2]]))
     assert report(made).node.read_queue_tokens == 64 + 64
     made.on_node_state(state(128, 4096, [[0, 3]]))
@@ -61,7 +61,7 @@ def test_decode_buffer_and_hbm_count_from_the_hand_out_on() -> None:
     made.on_node_state(state(0, 160, []))
     made._hand_out(request(1), decision(1, ReadPath.PE))
     seen = report(made)
-    assert seen.node.free_buffer_tokens == 60 and seen.node.read_queue_tokens == 0
+    assert seen.node.free_buffer_tokens == 160 - 7 * 16 and seen.node.read_queue_tokens == 0
     assert seen.engines == (DecodeLoad("d0/e0", 1, 110, 1000 - 110),)
     made.on_node_state(state(0, 48, [[0, 1]]))
     made.on_finished(0, "r1")

@@ -29,6 +29,7 @@ _TURN = TurnRecord(
     generated_tokens=4,
     num_chunks=1,
     submit_s=START_S,
+    assigned_s=START_S + 0.1,
     source_ready_s=START_S + 1.0,
     prefill_start_s=START_S + 1.25,
     prefill_end_s=START_S + 1.5,
@@ -43,6 +44,9 @@ _TURN = TurnRecord(
     snic_read_bytes=BLOCK_BYTES,
     cnic_in_bytes=10,
     cnic_out_bytes=20,
+    snic_write_bytes=BLOCK_BYTES,
+    h2d_bytes=30,
+    d2h_bytes=40,
 )
 
 

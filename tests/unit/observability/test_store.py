@@ -33,6 +33,7 @@ def test_files_are_those_named_and_no_other(written):
     directory, comparison, _ = written
     names = {path.name for path in directory.iterdir()}
     assert names == {
+        "decisions.jsonl",
         "summary.json",
         "requests.parquet",
         "nic_samples.parquet",

@@ -45,7 +45,14 @@ requests = st.builds(
     max_new_tokens=st.integers(1, 500),
     num_samples=st.integers(1, 3),
 )
-limits = st.builds(FetchLimits, st.integers(0, 3000), st.integers(0, 6000), st.just(1.05), st.integers(1, 100))
+limits = st.builds(
+    FetchLimits,
+    st.integers(0, 3000),
+    st.integers(0, 6000),
+    st.just(1.05),
+    st.integers(1, 100),
+    st.sampled_from([1, 64]),
+)
 nodes = {
     name: st.builds(NodeLoad, st.just(name), tokens, tokens, st.booleans(), st.integers(0, 8000), st.just(()))
     for name in ("p0", "p1", "d0", "d1")

@@ -90,7 +90,7 @@ def test_cancel_limits_and_dead_groups_pass_through(make, scheduler):
     scheduler.fetch(make.prefill(tokens=(6000,)), 0.0)
     scheduler.fetch(make.decode(), 0.0)
     scheduler.submit([make.request("r0"), make.request("r1")])
-    assert scheduler.cancel("r0") and not scheduler.cancel("r0")
+    assert scheduler.cancel("r0") == (True, "") and scheduler.cancel("r0") == (False, "")
     scheduler.set_limits(type(make.limits)(1000, 7000))
     assert [record["request_id"] for record in scheduler.decisions(0)] == ["r1"]
     scheduler.remove_group("p0")

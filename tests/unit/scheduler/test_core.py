@@ -50,10 +50,10 @@ def test_every_decision_keeps_the_rules_and_replays(drawn, data):
         assert decision.prefill_engine in (short or free)
         reader = decision.prefill_node if decision.read_path is ReadPath.PE else decision.decode_node
         read_q[reader] += request.hit_tokens
-        tok_e[decision.prefill_engine] += request.total_tokens
+        tok_e[decision.prefill_engine] += request.prompt_tokens
         tok_e[decision.decode_engine] += request.total_tokens
         hbm[decision.decode_engine] -= request.total_tokens
-        buffer[decision.decode_node] -= request.prompt_tokens
+        buffer[decision.decode_node] -= -(-request.prompt_tokens // limits.block_tokens) * limits.block_tokens
         assert hbm[decision.decode_engine] >= 0 and buffer[decision.decode_node] >= 0
 
         record = json.loads(json.dumps(to_record(decision)))
@@ -97,7 +97,8 @@ def test_loads_are_what_was_reported_plus_what_was_assigned_since(drawn, data):
         ]
         status = core.status()["groups"][name]
         reported = sum(load.unfinished_tokens for load in report.engines)
-        assert sum(e["unfinished_tokens"] for e in status["engines"]) - reported == sum(r.total_tokens for r in ahead)
+        counts = [r.prompt_tokens if name[0] == "p" else r.total_tokens for r in ahead]
+        assert sum(e["unfinished_tokens"] for e in status["engines"]) - reported == sum(counts)
         assert status["node"]["read_queue_tokens"] - report.node.read_queue_tokens == sum(reads)
         assert status["node"]["read_bytes"] - report.node.read_bytes == sum(reads) * limits.token_bytes
         assert [d.seq for _, d in core.undelivered(name, seen)] == [
@@ -149,18 +150,18 @@ def test_a_head_without_room_lets_nothing_of_its_group_pass(make):
     assert core.plan() == []
     core.report(make.decode("d1", free_hbm=500))
     assert ids(core.plan()) == ["small"]  # the big one stays with d0, the small one is shared out to d1
-    assert core.cancel("big")
+    assert core.cancel("big") == (True, "")
 
 
 def test_cancel_tells_waiting_from_bound(make):
     core = with_reports(make.limits, make.prefill())
     core.submit([make.request(f"r{i}") for i in range(3)])
-    assert core.cancel("r0")
+    assert core.cancel("r0") == (True, "")
     core.report(make.decode(free_hbm=115))
     assert ids(core.plan()) == ["r1"]
-    assert core.cancel("r2")
-    assert not core.cancel("r1")
-    assert not core.cancel("nobody")
+    assert core.cancel("r2") == (True, "")
+    assert core.cancel("r1") == (False, "d0/e0"), "its decode engine must be told"
+    assert core.cancel("nobody") == (False, "")
     assert core.status()["num_waiting"] == 0
 
 
@@ -168,7 +169,7 @@ def test_cancelling_the_head_lets_the_next_go(make):
     core = with_reports(make.limits, make.prefill(), make.decode(free_hbm=200))
     core.submit([make.request("big", prompt=300), make.request("small")])
     assert core.plan() == []
-    assert core.cancel("big")
+    assert core.cancel("big") == (True, "")
     assert ids(core.plan()) == ["small"]
 
 

@@ -100,11 +100,15 @@ def test_only_the_leading_run_is_pinned(start, write):
     assert write(node, D).evict == (C,)
 
 
-def test_invalidated_blocks_lose_their_files(start, write, files, new_slot):
+def test_of_suspected_blocks_only_the_bad_ones_lose_their_files(start, write, files, root, new_slot):
+    """A reader's word alone deletes nothing: its way to the store may be what is broken."""
     node = start()
-    write(node, A)
-    node.invalidate([A, B])
+    write(node, A, B)
+    next(root.rglob(f"{A.hex()}.kv")).write_bytes(b"not a block")
+    assert node.suspect([A, B, C]) == [False, True, False]
     assert node.lookup("c", "r/1", [A]) == bytes([0])
+    assert node.lookup("c", "r/2", [B]) == bytes([1])
+    files.read(B, new_slot())
     with pytest.raises(BlockNotFoundError):
         files.read(A, new_slot())
     assert node.status()["corrupt_blocks"] == 1

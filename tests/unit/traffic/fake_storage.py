@@ -11,6 +11,7 @@ from dualpath_ray.kv.keys import hit_blocks
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.storage.index import BlockIndex
 from dualpath_ray.storage.memory import MemoryBlockStore
+from dualpath_ray.storage.port import read_verified
 
 
 class FakeStorage:
@@ -48,6 +49,10 @@ class FakeStorage:
             plan = self.index.begin_write(args[0], self._time)
             self._delete(plan.evict)
             reply((list(plan.to_write), list(plan.refused)))
+        elif method == "suspect":
+            intact = [self._is_intact(key) for key in args[0]]
+            self._delete(self.index.invalidate([k for k, good in zip(args[0], intact, strict=True) if not good]))
+            reply(intact)
         else:
             self._delete(getattr(self.index, method)(args[0]))
             reply(None)
@@ -58,6 +63,13 @@ class FakeStorage:
         self._waits = [wait for wait in self._waits if wait not in over]
         for keys, reply in over:
             reply([self.index.is_committed(key) for key in keys])
+
+    def _is_intact(self, key: bytes) -> bool:
+        try:
+            read_verified(self.store, key, np.empty(self.layout.slot_bytes, np.uint8), self.layout)
+        except StorageError:
+            return False
+        return True
 
     def _delete(self, keys: Sequence[bytes]) -> None:
         for key in keys:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dualpath_ray.base.errors import DualPathError
+from dualpath_ray.base.errors import DualPathError, StorageError
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.kv.keys import block_keys
 from dualpath_ray.kv.layout import KvLayout
@@ -98,6 +98,8 @@ class World:
         self.storage = FakeStorage(setup.layout, setup.capacity_blocks)
         self.operations: list[Operation] = []
         self.held: set[str] = set()
+        self.unreadable = False  # no node gets at the store
+        self.index_calls: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.ended: dict[tuple[str, int], tuple[int, ...] | None] = {}
         self.requests: dict[tuple[str, int], FakeRequest] = {}
@@ -253,6 +255,7 @@ class World:
             elif isinstance(effect, Fail):
                 raise AssertionError(effect.error)
             elif isinstance(effect, IndexCall):
+                self.index_calls[effect.method] += 1
                 call = partial(
                     self.storage.call, effect.method, effect.args, partial(self._index_answers, name, effect.op)
                 )
@@ -290,6 +293,8 @@ class World:
 
     def _read(self, node: Node, effect: ReadBlock) -> None:
         slot = node.segment.slots[effect.slot]
+        if self.unreadable:
+            raise StorageError("input/output error")
         self.storage.store.read(effect.key, slot)
         verify(slot, effect.key, self.setup.layout)
 

@@ -259,3 +259,39 @@ def test_a_request_that_waits_for_slots_goes_on_when_blocks_have_been_written(se
         made.submit("t1#1", range(50, 90), 1, ReadPath.PE)
         made.run()
         made.check_over()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_node_that_cannot_read_deletes_nothing_and_says_so(path):
+    """Its way to the store is broken: the others' blocks are whole, and the scheduler must hear of it."""
+    with world(seed=3) as made:
+        context = _stored_context(made)
+        stored = {header.key for header, _ in made.storage.store.scan()}
+        made.unreadable = True
+        made.submit("t0#1", [*context, 5], 1, path)
+        reader = made.nodes["p0" if path is ReadPath.PE else "d0"].core.context
+        made.run(until=lambda: not reader.can_read)
+        assert not reader.can_read
+        made.run(until=lambda: ("t0#1", 1) in made.ended)
+        assert made.ended["t0#1", 1] is not None
+        assert stored <= {header.key for header, _ in made.storage.store.scan()}
+        made.unreadable = False
+        made.run()
+        assert reader.can_read, "after a while it is tried again"
+        made.submit("t1#1", [*context, 5], 1, path)
+        made.run()
+        assert made.nodes["d0"].engines[0].loaded_hits["t1#1", 1] == 7
+
+
+def test_the_index_is_called_once_for_many_blocks():
+    """Blocks that are written while a call is out share the next one."""
+    with world(Setup(snic_bytes_per_s=None), seed=1) as made:
+        for i in range(3):
+            made.submit(f"t{i}#1", range(100 * i, 100 * i + 40), 1, ReadPath.PE)
+        made.held.add("index")
+        made.run()
+        made.held.clear()
+        made.run()
+        made.check_over()
+        assert made.counts["write"] == 30
+        assert made.index_calls["commit"] + made.index_calls["begin_write"] < 20

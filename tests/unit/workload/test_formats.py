@@ -50,9 +50,11 @@ def test_a_session_is_cut_where_a_prompt_does_not_extend_the_one_before(tmp_path
         request(200, [[1, 2], [9, 2]]),  # the partial third block was replaced: still the same segment
         request(70, [[1, 1], [40, 1]]),
         nested,
+        nested,
     ]
-    _, (first, second, helper) = read(written(tmp_path, {"id": "s", "block_size": 64, "requests": session}))
-    assert [t.trajectory_id for t in (first, second, helper)] == ["s#0", "s#1", "s/helper#0"]
+    _, (first, second, helper, again) = read(written(tmp_path, {"id": "s", "block_size": 64, "requests": session}))
+    names = [t.trajectory_id for t in (first, second, helper, again)]
+    assert names == ["s#0", "s#1", "s/helper#0", "s/helper_2#0"]
     assert [t.append_tokens for t in first.turns] == [130, 200 - 134]
     assert second.append_tokens == 70
     assert second.turns[0].append_ids[:64].tolist() == first.turns[0].append_ids[:64].tolist()
