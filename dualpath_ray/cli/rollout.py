@@ -19,7 +19,11 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
     help="code-reading, table2-32k, table2-48k, table2-64k, or the path of a recorded trace.",
 )
 @click.option("--num-trajectories", type=click.IntRange(1), help="How many; a short trace is repeated.")
-@click.option("--max-turns", type=click.IntRange(1), help="Turns of a trajectory at most.")
+@click.option(
+    "--max-turns",
+    type=click.IntRange(1),
+    help="Turns of a trajectory at most; code-reading takes exactly so many.  [12]",
+)
 @click.option(
     "--token-scale",
     type=click.FloatRange(0, min_open=True),

@@ -97,16 +97,12 @@ class System:
     def status(self) -> dict[str, Any]:
         """Status of every actor, by kind and name."""
         h = self.handles
-        kinds = {"prefill": h.prefill.values(), "decode": h.decode.values(), "storage": h.storage}
-        asked = {kind: [handle.status.remote() for handle in handles] for kind, handles in kinds.items()}
-        nodes = [traffic.status.remote() for traffic in h.traffic.values()]
-        scheduler = h.scheduler.status.remote()
-        who = f"an actor of system {self.name}"
-        return {
-            "nodes": dict(zip(h.traffic, ask(nodes, who), strict=True)),
-            **{kind: ask(refs, who) for kind, refs in asked.items()},
-            "scheduler": ask(scheduler, who),
-        }
+        asked = {who: handle.status.remote() for who, handle in h.named().items()}
+        told = iter([ask(ref, who) for who, ref in asked.items()])  # in the order of ``named``
+        storage = [next(told) for _ in h.storage]
+        nodes = {node: next(told) for node in h.traffic}
+        prefill, decode = ([next(told) for _ in engines] for engines in (h.prefill, h.decode))
+        return {"nodes": nodes, "prefill": prefill, "decode": decode, "storage": storage, "scheduler": next(told)}
 
 
 def start_system(
@@ -300,6 +296,9 @@ def own_error(error: BaseException) -> DualPathError | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The last line of a Ray error that says something: its innermost message."""
+    """What a Ray error comes to: its innermost message; of a dead process, that it is dead."""
+    if isinstance(error, ray.exceptions.RayActorError):
+        short_of_memory = "OUT_OF_MEMORY" in str(error)  # Ray's own watch over memory has ended it
+        return "its process has died" + (" for want of memory" if short_of_memory else "")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__

@@ -43,7 +43,7 @@ from dualpath_ray.traffic.nic import Nic
 from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
 from dualpath_ray.transport.load import transport_factory
 
-_LINK_TIMEOUT_S = 30
+_LINK_TIMEOUT_S = 20
 _STATUS_TIMEOUT_S = 20
 
 

@@ -33,7 +33,7 @@ class Link:
         self._lock = threading.Lock()
 
     @classmethod
-    def dial(cls, path: Path, name: str, timeout_s: float = 30.0) -> "Link":
+    def dial(cls, path: Path, name: str, timeout_s: float = 10.0) -> "Link":
         """Connect to a traffic manager and say who we are.
 
         Raises: TransportError when nobody listens there in time.
