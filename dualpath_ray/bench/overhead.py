@@ -14,7 +14,7 @@ from dualpath_ray.base.types import ReadPath
 from dualpath_ray.bench.result import write_result
 from dualpath_ray.observability.run_record import RunRecord
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.rollout import Prepared, make_out, prepare, run_all
+from dualpath_ray.ops.rollout import make_out, prepare, run_all
 
 WORKLOAD = RolloutOptions(num_trajectories=8, max_turns=8, total_tokens=480, gen_tokens=4, verify_tokens=False)
 MODES = ("prefill_only", "scheduled")
@@ -40,7 +40,7 @@ def run(
     pairs = []
     for number in range(num_pairs):
         runs = prepared.runs if number % 2 == 0 else prepared.runs[::-1]
-        records = run_all(Prepared(runs, prepared.trajectories, prepared.config), options, echo, live=live)
+        records = run_all(replace(prepared, runs=runs), options, echo, live=live)
         by_mode = {r.mode: r for r in records}
         pairs.append(_pair(by_mode["prefill_only"], by_mode["scheduled"]))
         echo(

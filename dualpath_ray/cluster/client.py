@@ -64,6 +64,7 @@ class Generation:
         self.facts: dict[str, Any] = {"submit_s": submit_s}
         self.token_times_s: list[float] = []  # of sample 0
         self.error: DualPathError | None = None
+        self.submitted: Any = None  # the scheduler has it once this call is over
         self._ended = [False] * request.num_samples
         self._streamed = [0] * request.num_samples
         self._lock = threading.Lock()  # two engines speak of a request, each on a thread of the client
@@ -227,7 +228,7 @@ class Client:
         with self._lock:
             self._check_alive()  # else nobody would tell this request of a death that came meanwhile
             self._running[request_id] = generation
-        self._handles.scheduler.submit.remote([request])
+        generation.submitted = self._handles.scheduler.submit.remote([request])
         return generation
 
     def _lookup(self, request_id: str, keys: list[bytes]) -> list[int]:
@@ -270,6 +271,8 @@ class Client:
     def cancel(self, generation: Generation) -> None:
         """Stop a request wherever it is."""
         request_id = generation.request_id
+        if generation.submitted is not None:
+            ask(generation.submitted, "the scheduler")  # calls may overtake one another: this one must not
         waiting, engine = ask(self._handles.scheduler.cancel.remote(request_id), "the scheduler")
         if waiting:
             for index in range(generation.request.num_samples):

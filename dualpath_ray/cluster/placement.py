@@ -79,7 +79,7 @@ def _saying(what: str, remedy: str) -> Iterator[None]:
     """Ray's own error becomes one sentence."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:  # ConnectionError and TimeoutError are OSErrors
+    except Exception as error:  # Ray raises plain ones too
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{what} ({reason}); {remedy}") from error
 
@@ -88,9 +88,11 @@ def _saying(what: str, remedy: str) -> Iterator[None]:
 def _own_sigterm() -> Iterator[None]:
     """Keep the program's handler of SIGTERM, if it has one: Ray puts its own in the place."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_reachable(address: str) -> None:

@@ -176,13 +176,15 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except (ConfigError, StoreFullError) as error:
-        raise named(error, source) from error
+        if (with_name := named(error, source)) is error:
+            raise
+        raise with_name from error
 
 
 def named(error: DualPathError, source: str) -> DualPathError:
     """The same error, naming the file when it is one that the user can fix there."""
     said = str(error)
-    elsewhere = said.startswith((source, "--"))  # it has a name already, or is about a flag
+    elsewhere = said.startswith((source, "--", "Ray "))  # it has a name already, or is about a flag or this machine
     return (
         type(error)(f"{source}: {said}") if isinstance(error, ConfigError | StoreFullError) and not elsewhere else error
     )

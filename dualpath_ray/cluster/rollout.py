@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,14 +89,14 @@ class Rollout:
 
         Raises: SystemDiedError, or whatever refused a turn; the rollout ends with the first.
         """
-        sampler = _Sampler(self._system)
-        counted_before = sampler.sample()
-        started = time.time()
-        if not self._replays:
-            self._ended.set()
-        for replay in self._replays:
-            self._go_on(replay)
         try:
+            sampler = _Sampler(self._system)
+            counted_before = sampler.sample()
+            started = time.time()
+            if not self._replays:
+                self._ended.set()
+            for replay in self._replays:
+                self._go_on(replay)
             while not self._ended.wait(SAMPLE_INTERVAL_S):
                 if self._client.failure is not None:
                     raise self._client.failure
@@ -176,8 +177,12 @@ class Rollout:
         """Submit a trajectory's next turn, after its tool's delay."""
         delay_s = replay.trajectory.turns[replay.turn].tool_delay_s
         if delay_s > 0:  # no worker waits: slow tools must not hold up other agents
-            self._delays.after(delay_s, lambda: self._workers.submit(self._guarded, replay))
+            self._delays.after(delay_s, lambda: self._work(replay))
         else:
+            self._work(replay)
+
+    def _work(self, replay: _Replay) -> None:
+        with suppress(RuntimeError):  # the rollout has failed, and its workers are gone
             self._workers.submit(self._guarded, replay)
 
     def _progress(self, started: float, sampler: "_Sampler") -> Progress:

@@ -19,13 +19,14 @@ from dualpath_ray.engine.actor import DecodeEngineActor, PrefillEngineActor
 from dualpath_ray.engine.group import engine_id
 from dualpath_ray.engine.profile import EngineProfile
 from dualpath_ray.kv.segment import PREFIX, SHM_DIR, sweep
-from dualpath_ray.scheduler.actor import scheduler_actor
+from dualpath_ray.scheduler.actor import ALONE_S, scheduler_actor
 from dualpath_ray.storage.actor import StorageNodeActor
 from dualpath_ray.storage.sharded import shard_root
 from dualpath_ray.traffic.actor import TrafficManagerActor
 
 SCHEDULER_NAME = "scheduler"
 ANSWER_S = 20.0  # an actor that does not answer for so long hangs
+_STARTUP_WAITS = 5  # calls that may each take startup_timeout_s, between the scheduler's start and its first fetch
 Progress = Callable[[str], None]
 
 
@@ -194,6 +195,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
             handles.prefill,
             handles.decode,
         ),
+        first_fetch_within_s=_STARTUP_WAITS * config.startup_timeout_s + ALONE_S,
     )
     _wire(system, progress)
 
@@ -297,8 +299,9 @@ def own_error(error: BaseException) -> DualPathError | None:
 
 def first_line(error: BaseException) -> str:
     """What a Ray error comes to: its innermost message; of a dead process, that it is dead."""
-    if isinstance(error, ray.exceptions.RayActorError):
-        short_of_memory = "OUT_OF_MEMORY" in str(error)  # Ray's own watch over memory has ended it
-        return "its process has died" + (" for want of memory" if short_of_memory else "")
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "Ray has ended its process for want of memory"
+    if isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed:
+        return "its process has died"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__

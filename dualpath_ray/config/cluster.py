@@ -89,7 +89,9 @@ class SchedulerConfig(_Section):
     oracle: bool = Field(False, description="Charge no I/O: the upper bound. KV is kept in memory.")
     compute_quota_s: PositiveFloat = Field(0.3, description="Attention time of one layer per prefill batch.")
     min_chunk_tokens: PositiveInt = Field(64, description="A prompt is cut into chunks no smaller than this.")
-    alpha_tokens: PositiveInt | None = Field(None, description="A short read queue. Unset: 3 s of the storage NIC.")
+    alpha_tokens: PositiveInt | None = Field(
+        None, description="A short read queue. Unset: 3 s of the storage NIC or the profile."
+    )
     beta_tokens: PositiveInt | None = Field(None, description="Most unfinished tokens of a prefill engine. Unset: 5 s.")
     fetch_interval_s: PositiveFloat = Field(0.02, description="A leader fetches at least this often while it has room.")
 

@@ -37,16 +37,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 class _OnceLoader(yaml.SafeLoader):
     """YAML itself takes the last of two equal keys without a word."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             line = key.start_mark.line + 1
-            if key.value in lines:
-                raise yaml.YAMLError(
-                    f"the key {key.value} is there twice, on line {lines[key.value]} and on line {line}"
-                )
-            lines[key.value] = line
-        return super().construct_mapping(node, deep)
+            before = lines.setdefault((key.tag, key.value), line)
+            if before != line:
+                raise yaml.YAMLError(f"the key {key.value} is there twice, on line {before} and on line {line}")
+        return node
 
 
 def parse_cluster(data: dict[str, Any], source: str, overrides: dict[str, Any] | None = None) -> ClusterConfig:

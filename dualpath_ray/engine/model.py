@@ -156,6 +156,7 @@ def load_model(model: str, dtype: torch.dtype, seed: int, attention: str = "sdpa
         torch.manual_seed(seed)
         built = transformers.AutoModelForCausalLM.from_config(toy_config(model), attn_implementation=attention)
         return built.to(dtype).eval()
+    transformers.utils.logging.disable_progress_bar()  # it would write over the display of a run
     try:
         return transformers.AutoModelForCausalLM.from_pretrained(
             model if not Path(model).is_dir() else Path(model), dtype=dtype, attn_implementation=attention

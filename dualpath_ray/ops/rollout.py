@@ -49,6 +49,7 @@ class Prepared:
     runs: list[PreparedRun]
     trajectories: list[Trajectory]
     config: ClusterConfig
+    max_context_tokens: int  # at which trajectories were cut
 
     @property
     def max_cpus(self) -> float:
@@ -83,7 +84,7 @@ def prepare(config_path: Path, options: RolloutOptions, overrides: dict[str, Any
             check_machine(plan, _oracle_store_bytes(plan, trajectories))
         _check_fits(plan, trajectories)
         runs.append(PreparedRun(mode, plan))
-    return Prepared(runs, trajectories, config)
+    return Prepared(runs, trajectories, config, first.max_context_tokens)
 
 
 def _oracle_store_bytes(plan: SystemPlan, trajectories: list[Trajectory]) -> int:
@@ -134,7 +135,7 @@ def describe_workload(prepared: Prepared) -> str:
         f"workload: {num} trajectories, {measured['turns']:.1f} turns and {measured['total']:.0f} tokens each, "
         f"{measured['append']:.0f} appended and {measured['gen']:.0f} generated a turn"
     )
-    limit = prepared.runs[0].plan.description.max_context_tokens
+    limit = prepared.max_context_tokens
     return said + (f"; {early} of them end early, at the context limit of {limit} tokens" if early else "")
 
 

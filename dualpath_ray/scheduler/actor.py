@@ -40,7 +40,7 @@ class RequestScheduler:
         self._awaited = {group_id for group_id, _ in groups}
         self._log: deque[Decision] = deque(maxlen=max_logged_decisions)
         self._changed = threading.Condition()
-        self._heard_s = float("inf")  # when a group fetched last; never yet
+        self._heard_s = float("-inf")  # when a group fetched last; never yet
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Append to the waiting queue; a repeated call changes nothing."""
@@ -122,8 +122,10 @@ class RequestScheduler:
 class DetachedScheduler(RequestScheduler):
     """A scheduler that outlives its starter, but not its engines: nobody else would end it once its starter was killed."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, first_fetch_within_s: float, **kwargs: Any) -> None:
+        """Args: first_fetch_within_s: a system that is not up by then never will be; the rest as RequestScheduler."""
         super().__init__(*args, **kwargs)
+        self._heard_s = time.monotonic() + first_fetch_within_s - ALONE_S
         threading.Thread(target=self._end_when_alone, name="alone", daemon=True).start()
 
     def _end_when_alone(self) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import ray
 
-from dualpath_ray.base.errors import StorageError
 from dualpath_ray.base.types import CLIENT_SILENT_S
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, COMMITTED
@@ -114,23 +113,26 @@ class StorageNode:
 
         Returns: per key, whether the block is in the store, intact.
         """
-        with self._changed:
-            self._suspected.update(keys)
-        intact = [self._is_intact(key) for key in keys]
-        bad = [key for key, good in zip(keys, intact, strict=True) if not good]
-        removed = self._forget(lambda: self._index.invalidate(bad))
-        with self._changed:
-            self._suspected.subtract(keys)
-            self._suspected = +self._suspected  # drops what is at zero
-            self._totals["corrupt_blocks"] += removed
-            self._changed.notify_all()
-        return intact
+        with self._changed:  # one that is being written anew is not the one that was read
+            here = [key for key in keys if self._index.is_committed(key)]
+            self._suspected.update(here)
+        removed = 0
+        try:
+            intact = {key for key in here if self._is_intact(key)}
+            removed = self._forget(lambda: self._index.invalidate([key for key in here if key not in intact]))
+        finally:
+            with self._changed:
+                self._suspected.subtract(here)
+                self._suspected = +self._suspected  # drops what is at zero
+                self._totals["corrupt_blocks"] += removed
+                self._changed.notify_all()
+        return [key in intact for key in keys]
 
     def _is_intact(self, key: bytes) -> bool:
         slot = np.frombuffer(mmap.mmap(-1, self._layout.slot_bytes), np.uint8)  # on a page, as direct I/O wants it
         try:
             read_verified(self._store, key, slot, self._layout)
-        except StorageError:
+        except Exception:  # a store of the user's own may raise anything
             return False
         return True
 
@@ -197,7 +199,7 @@ class StorageNode:
         for key in keys:
             try:
                 self._store.delete(key)
-            except StorageError:
+            except Exception:  # a store of the user's own may raise anything
                 num_errors += 1  # the file stays until a restart scans it: disk is lost, nothing wrong is served
         if keys:
             with self._changed:

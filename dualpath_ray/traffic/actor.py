@@ -4,6 +4,7 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class TrafficManager:
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
         self._events: queue.SimpleQueue[Event | Future[dict[str, Any]] | None] = queue.SimpleQueue()
+        self._at_once: deque[Event] = deque()  # of the core's own thread: what was done while an effect was carried out
         self._io = ThreadPoolExecutor(spec.io_threads, "storage-io")
         self._copy = ThreadPoolExecutor(max(2, spec.num_engines), "pool-copy")
         self._engines: dict[int, Link] = {}
@@ -189,6 +191,8 @@ class TrafficManager:
             raise
 
     def _next_event(self) -> Event | Future[dict[str, Any]] | None:
+        if self._at_once:
+            return self._at_once.popleft()
         deadline = self._core.next_deadline_s()
         try:
             if deadline is None:
@@ -207,12 +211,24 @@ class TrafficManager:
         elif isinstance(effect, WriteBlock):
             self._work(self._io, effect.op, partial(self._write, effect))
         elif isinstance(effect, CopyPool):
-            move = self._transport.write if effect.write else self._transport.read
-            self._work(self._copy, effect.op, partial(move, effect.peer, effect.batch))
+            move = partial(self._transport.write if effect.write else self._transport.read, effect.peer, effect.batch)
+            if effect.batch.total_bytes <= self._transport.inline_bytes:
+                self._at_once.append(self._outcome(effect.op, move))
+            else:
+                self._work(self._copy, effect.op, move)
         elif isinstance(effect, IndexCall):
             self._done_with(effect.op, self._index_call(effect))
         elif isinstance(effect, Fail):
             self._fail(effect.error)
+
+    def _outcome(self, op: int, work: Callable[[], Any]) -> OpDone:
+        try:
+            return OpDone(op, work())
+        except Exception as error:  # whatever failed, the core must hear of it
+            return OpDone(op, None, self._own(error))
+
+    def _own(self, error: BaseException) -> DualPathError:
+        return error if isinstance(error, DualPathError) else StorageError(f"{self._spec.node}: {error!r}")
 
     def _work(self, pool: ThreadPoolExecutor, op: int, work: Callable[[], Any]) -> None:
         self._done_with(op, pool.submit(work))
@@ -223,8 +239,7 @@ class TrafficManager:
             if error is None:
                 self._events.put(OpDone(op, finished.result()))
             else:
-                wrapped = error if isinstance(error, DualPathError) else StorageError(f"{self._spec.node}: {error!r}")
-                self._events.put(OpDone(op, None, wrapped))
+                self._events.put(OpDone(op, None, self._own(error)))
 
         future.add_done_callback(done)
 

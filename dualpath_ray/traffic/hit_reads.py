@@ -144,9 +144,9 @@ class HitReads:
             on_finish=part_done,
         )
 
-    def _on_checked(self, keys: list[bytes], event: OpDone) -> None:
+    def _on_checked(self, intact: list[bool]) -> None:
         """The storage nodes have looked themselves. What they find intact was not the block's fault but this node's."""
-        if event.error is None and any(event.result):
+        if any(intact):
             self._context.reading_failed()
 
     def _settle(self, block: ResidentBlock, failed: bool) -> None:

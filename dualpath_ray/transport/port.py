@@ -33,12 +33,16 @@ class CopyBatch:
 
 
 class Transport(Protocol):
-    """Moves bytes between pools. Calls block and run in worker threads; a call that returns has moved every byte.
+    """Moves bytes between pools. Calls block; a call that returns has moved every byte.
+
+    They run in worker threads, but for batches of up to ``inline_bytes``: a copy that takes less time than waking a thread
+    runs on the one that decides. 0 where a call may wait for anything but memory.
 
     Every method raises TransportError naming the peer when the peer or the link failed.
     """
 
     name: str
+    inline_bytes: int
 
     def describe(self) -> bytes:
         """What a peer needs to reach this node's pool; carried to it by the control plane."""

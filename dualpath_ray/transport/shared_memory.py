@@ -18,6 +18,7 @@ class SharedMemoryTransport:
     """Adapter for nodes that share one /dev/shm."""
 
     name = "shared_memory"
+    inline_bytes = 1 << 20
 
     def __init__(self, node: str, segment: Segment) -> None:
         self._node, self._segment = node, segment

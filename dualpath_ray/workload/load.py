@@ -42,7 +42,7 @@ def load_workload(
             max_turns: of a trajectory; for ``code-reading`` the exact number (12 when None).
             token_scale: multiplies append and gen lengths; at least one token stays.
             max_gen, gen_tokens: the most, or the exact number of, tokens to generate in a turn.
-            max_context_tokens: a trajectory ends before the turn that would pass it.
+            max_context_tokens: a trajectory of a trace ends before the turn that would pass it.
             seed: of generated lengths and of ids where the trace has none; these lie in [16, vocab_size).
             encode: text to token ids, adding no special tokens of its own.
             total_tokens: mean total of a ``code-reading`` trajectory before ``token_scale``; unused otherwise.

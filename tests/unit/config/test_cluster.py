@@ -112,6 +112,7 @@ def test_every_key_has_a_description():
         (b"\xff\xfe\x00", "no valid YAML"),
         (b"model: a\nnode: {gpus: 1}\nmodel: b\n", "the key model is there twice, on line 1 and on line 3"),
         (b"node:\n  gpus: 1\n  gpus: 2\n", "the key gpus is there twice, on line 2 and on line 3"),
+        (b"model: {{ MODEL }}\n", "no valid YAML"),
         (b"- 1\n- 2\n", "expected keys and values"),
         (b"", "expected keys and values"),
     ],
