@@ -94,6 +94,21 @@ def test_a_dead_process_ends_the_run_with_one_sentence(kind: str, tmp_path: Path
     assert len(sentences) == 1, stderr
 
 
+def test_a_cluster_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+    command = [
+        str(DUALPATH),
+        "rollout",
+        str(config_file(tmp_path)),
+        "--out",
+        str(tmp_path / "o"),
+        "--address",
+        "127.0.0.1:1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("dualpath: --address: no Ray cluster answers at 127.0.0.1:1")
+
+
 def test_a_hung_process_ends_the_run_too(tmp_path: Path) -> None:
     process = start(tmp_path, config_file(tmp_path, SLOW))
     victim = wait_for_actor(process, "PrefillEngine")

@@ -172,10 +172,3 @@ def test_a_trace_with_one_id_twice(refused: Refused, tmp_path: Path) -> None:
     trace.write_text('{"id": "a", "turns": [[9, 2]]}\n' * 2)
     said = refused({}, "--trace", str(trace))
     assert said == f"trace {trace}: two trajectories have the id a; give each its own"
-
-
-def test_a_cluster_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "my.yaml"
-    path.write_text(yaml.safe_dump(SMALLEST))
-    assert run(["rollout", str(path), "--out", str(tmp_path / "o"), "--address", "127.0.0.1:1"]) == 2
-    assert capsys.readouterr().err.startswith("dualpath: --address: no Ray cluster answers at 127.0.0.1:1")

@@ -122,8 +122,8 @@ class FakePrefill:
             written_later = list(message.being_written)
             self._send(m.OpenSource(*message.key, 0, self._engine, message.path, hits, written_later, node, cnic))
         elif isinstance(message, m.SourceReady):
-            source = self._sources[message.request_id]
-            if source.request.attempt == message.attempt:
+            source = self._sources.get(message.request_id)  # a later attempt may have taken its place, and be over
+            if source is not None and source.request.attempt == message.attempt:
                 source.hit_blocks, source.slots = message.hit_blocks, message.slots
                 source.done_tokens = message.hit_blocks * self._segment.layout.block_tokens
                 self._sources.move_to_end(message.request_id)

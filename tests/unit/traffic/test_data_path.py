@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.base.types import ReadPath
@@ -142,6 +142,22 @@ def test_cancelling_at_any_moment_frees_everything(setup, seed, trajectories):
 
 @RANDOM_ORDER
 @given(setups, seeds, st.integers(2, 4))
+@example(  # the later attempt is over when the earlier one's SourceReady comes to the same engine
+    Setup(
+        prefill_nodes=2,
+        decode_nodes=2,
+        engines=2,
+        depth=1,
+        layerwise=False,
+        snic_bytes_per_s=None,
+        cnic_bytes_per_s=None,
+        layout=replace(Setup.layout, num_layers=1),
+        pe_slots=24,
+        de_slots=24,
+    ),
+    189,
+    4,
+)
 def test_attempts_of_one_request_do_not_meet(setup, seed, trajectories):
     drive(setup, seed, trajectories, 2, Faults(cancel=0.01, retry=0.8, damage=0.003, failing_write=0.003))
 
