@@ -9,8 +9,8 @@ from typing import Any
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.scheduler.decision_log import from_record, replay
 from dualpath_ray.scheduler.inter_engine import balance_threshold
-from dualpath_ray.scheduler.records import decode_loads_from_json, node_from_json, prefill_loads_from_json
-from dualpath_ray.scheduler.state import FetchLimits, NodeLoad, PrefillLoad
+from dualpath_ray.scheduler.records import view_from_json
+from dualpath_ray.scheduler.state import DecodeLoad, FetchLimits, NodeLoad, PrefillLoad
 
 FILE_NAME = "decisions.jsonl"
 
@@ -85,8 +85,9 @@ def _request_lines(request: dict[str, Any]) -> list[str]:
 
 def _decode_lines(record: dict[str, Any], limits: FetchLimits) -> list[str]:
     inputs = record["inputs"]
-    loads = decode_loads_from_json(inputs["decode"])
-    threshold = balance_threshold(inputs["fitting_tokens"], loads, limits)
+    loads = [load for load in view_from_json(inputs["decode"]).engines if isinstance(load, DecodeLoad)]
+    unfinished = sum(load.unfinished_tokens for load in loads)
+    threshold = balance_threshold(inputs["fitting_tokens"], unfinished, len(loads), limits)
     groups = ", ".join(f"{group} {tokens}" for group, tokens in inputs["groups"].items())
     rows: list[Sequence[object]] = [
         ["engine", "seq_e", "tok_e", "free HBM", ""],
@@ -112,9 +113,10 @@ def _decode_lines(record: dict[str, Any], limits: FetchLimits) -> list[str]:
 
 def _prefill_lines(record: dict[str, Any], limits: FetchLimits) -> list[str]:
     rows: list[Sequence[object]] = [["engine", "class", "tok_e", "read_q", ""]]
-    for group in record["inputs"]["prefill"]:
-        node = node_from_json(group)
-        for load in prefill_loads_from_json(group):
+    for view in map(view_from_json, record["inputs"]["prefill"]):
+        node = view.node
+        for load in view.engines:
+            assert isinstance(load, PrefillLoad)
             chosen = _chosen(load.engine_id, record["prefill_engine"])
             rows.append(
                 [load.engine_id, _class_of(load, node, limits), load.unfinished_tokens, node.read_queue_tokens, chosen]
@@ -140,7 +142,7 @@ def _read_lines(record: dict[str, Any]) -> list[str]:
     prefill = next(group for group in inputs["prefill"] if group["group_id"] == record["prefill_group"])
     rows: list[Sequence[object]] = [["side", "node", "read_q", "read so far", "can read", ""]]
     for side, group in (("pe", prefill), ("de", inputs["decode"])):
-        node = node_from_json(group)
+        node = view_from_json(group).node
         can_read = "yes" if node.can_read else "no"
         chosen = _chosen(side, record["read_path"])
         rows.append([side, node.node_id, node.read_queue_tokens, f"{node.read_bytes} B", can_read, chosen])
@@ -153,7 +155,7 @@ def _replay_line(record: dict[str, Any]) -> str:
     except (ValueError, ConfigError) as error:
         return f"\nreplay: not possible: {error}"
     logged = from_record(record)
-    if replace(again, inputs={}) == replace(logged, inputs={}):
+    if replace(again, inputs=None) == replace(logged, inputs=None):
         return "\nreplay: the same inputs give the same decision"
     return (
         f"\nreplay: the same inputs give ANOTHER decision: {again.prefill_engine}, {again.decode_engine}, "

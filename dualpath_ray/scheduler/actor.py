@@ -62,7 +62,7 @@ class RequestScheduler:
             self._plan()
             self._changed.wait_for(lambda: self._core.undelivered(report.group_id, report.seen), wait_s)
             found = self._core.undelivered(report.group_id, report.seen)
-        return [(request, replace(decision, inputs={})) for request, decision in found]
+        return [(request, replace(decision, inputs=None)) for request, decision in found]
 
     def report(self, report: GroupReport) -> None:
         """Take in a group's report between two fetches: what it frees may let something waiting go."""

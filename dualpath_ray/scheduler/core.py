@@ -1,26 +1,30 @@
 """The scheduler as a state machine: requests and reports in, decisions out (section 6). No clock, no Ray.
 
 A decision binds the DE first, then the PE, then the read side. A request that one of them has no room for keeps its
-place in the queue and holds nothing.
+place in the queue and holds nothing. What is chosen is what the functions of ``inter_engine.py`` choose; rankings that
+are kept up to date make that O(log engines) a decision, however long the queue.
 """
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from heapq import heapify, heappop, heappush
 
 from dualpath_ray.base.types import ReadPath, Role
-from dualpath_ray.scheduler.inter_engine import (
-    balance_threshold,
-    choose_decode_engine,
-    choose_decode_group,
-    choose_prefill_engine,
-    fitting_tokens,
-)
+from dualpath_ray.scheduler.inter_engine import balance_threshold, choose_decode_engine
 from dualpath_ray.scheduler.ledger import Group, Waiting
+from dualpath_ray.scheduler.prefill_pool import PrefillPool
+from dualpath_ray.scheduler.ranking import Ranking
 from dualpath_ray.scheduler.read_side import ReadPathPolicy, ReadSideInputs, policy_name
-from dualpath_ray.scheduler.records import request_to_json
-from dualpath_ray.scheduler.state import Decision, DecodeLoad, FetchLimits, GroupReport, PrefillLoad, Request
+from dualpath_ray.scheduler.records import view_to_json
+from dualpath_ray.scheduler.sharing import BATCH, SharedOut, SharingBatch
+from dualpath_ray.scheduler.state import (
+    Decision,
+    DecisionInputs,
+    DecodeLoad,
+    FetchLimits,
+    GroupReport,
+    Request,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +51,20 @@ class SchedulerCore:
         self._seq = 0
         self._turn = 0
         self._paths: Counter[ReadPath] = Counter()
-        self._no_decode_room: set[str] = set()  # groups whose head found no room in the loads as they are
         self._no_prefill = False  # no prefill engine takes anything with the loads as they are
+        self._by_tokens: Ranking[str] = Ranking()  # decode groups, least total tok_e first
+        self._heads: Ranking[str] = Ranking()  # decode groups with work and, as far as is known, room: by arrival
         self.set_limits(limits)
 
     def set_limits(self, limits: FetchLimits) -> None:
         """New constants from now on (profiled anew)."""
         self._limits = limits
-        self._limits_record = asdict(limits)
+        self._prefill = PrefillPool(limits)
+        for group in self._groups.values():
+            if group.role is Role.PREFILL:
+                self._prefill.update(group)
+            else:
+                self._ready(group)
         self._no_prefill = False
 
     @property
@@ -82,8 +92,9 @@ class SchedulerCore:
         group_id = self._queued_in.pop(request_id, None)
         if group_id is None:
             return False, bound.engine if bound else ""
-        self._groups[group_id].dequeue(request_id)
-        self._no_decode_room.discard(group_id)
+        group = self._groups[group_id]
+        group.dequeue(request_id)
+        self._ready(group)
         return True, ""
 
     def report(self, report: GroupReport) -> None:
@@ -98,19 +109,20 @@ class SchedulerCore:
             self.remove_group(report.group_id)
             group = None
         if group is None:
-            self._groups[report.group_id] = Group(report, self._limits)
+            group = self._groups[report.group_id] = Group(report, self._limits)
             if report.role is Role.DECODE:  # share out anew, or a group that comes late would idle beside long queues
                 self._share_out_anew()
         else:
             group.accept(report, self._limits)
         if report.role is Role.PREFILL:
+            self._prefill.update(group)
             self._no_prefill = False
-        else:
-            self._no_decode_room.discard(report.group_id)
-            for request_id in report.finished:
-                bound = self._bound.get(request_id)
-                if bound is not None and bound.group == report.group_id:
-                    del self._bound[request_id]
+            return
+        self._ready(group)
+        for request_id in report.finished:
+            bound = self._bound.get(request_id)
+            if bound is not None and bound.group == report.group_id:
+                del self._bound[request_id]
 
     def remove_group(self, group_id: str) -> None:
         """A group died: nothing goes there, and what waited for it goes back to its place in the global queue.
@@ -121,6 +133,10 @@ class SchedulerCore:
         group = self._groups.pop(group_id, None)
         if group is None:
             return
+        if group.role is Role.PREFILL:
+            self._prefill.remove(group)
+        self._by_tokens.discard(group_id)
+        self._heads.discard(group_id)
         self._share_out_anew(group.empty_queue())
         for request_id in [key for key, bound in self._bound.items() if bound.group == group_id]:
             del self._bound[request_id]
@@ -131,36 +147,21 @@ class SchedulerCore:
         A decode group whose head finds no room takes no more; no prefill engine below beta ends the plan.
         """
         self._drain()
-        heads = [
-            (next(iter(group.queue.values())).arrival, group_id)
-            for group_id, group in self._groups.items()
-            if group.queue and group_id not in self._no_decode_room
-        ]
-        if not heads or self._no_prefill:
-            return []
-        heapify(heads)
-        prefill = {engine_id: group for group in self._groups.values() for engine_id in _prefill_loads(group)}
-        fitting: dict[str, int] = {}
         decisions: list[Decision] = []
-        while heads:
-            _, group_id = heappop(heads)
+        while not self._no_prefill and (group_id := self._heads.first()) is not None:
             group = self._groups[group_id]
-            waiting = next(iter(group.queue.values()))
-            if group_id not in fitting:
-                queued = (each.request for each in group.queue.values())
-                fitting[group_id] = fitting_tokens(queued, _decode_loads(group))
-            engine = self._decode_engine(waiting.request, group, fitting[group_id])
+            waiting = group.head
+            engine = self._decode_engine(waiting.request, group)
             if engine is None:
-                self._no_decode_room.add(group_id)
+                group.blocked = True
+                self._heads.discard(group_id)
                 continue
-            decision = self._bind(waiting, group, engine, fitting[group_id], prefill)
+            decision = self._bind(waiting, group, engine)
             if decision is None:
                 self._no_prefill = True
                 break
             decisions.append(decision)
-            fitting[group_id] -= waiting.request.total_tokens
-            if group.queue:
-                heappush(heads, (next(iter(group.queue.values())).arrival, group_id))
+            self._ready(group)
         return decisions
 
     def undelivered(self, group_id: str, seen: int) -> list[tuple[Request, Decision]]:
@@ -172,7 +173,7 @@ class SchedulerCore:
         """Queues, loads and counts, and why what waits is waiting."""
         return {
             "policy": self._policy_name,
-            "limits": self._limits_record,
+            "limits": asdict(self._limits),
             "num_waiting": len(self._global) + len(self._queued_in),
             "num_bound": len(self._bound),
             "num_decisions": self._seq,
@@ -183,8 +184,8 @@ class SchedulerCore:
                     "role": group.role.value,
                     "num_queued": len(group.queue),
                     "total_tokens": group.total_tokens,
-                    "waits_for_room": group_id in self._no_decode_room,
-                    **group.record(),
+                    "waits_for_room": group.blocked,
+                    **view_to_json(group.view()),
                 }
                 for group_id, group in self._groups.items()
             },
@@ -201,91 +202,101 @@ class SchedulerCore:
             return
         if old is None:
             self._arrivals += 1
-            self._global[request_id] = Waiting(self._arrivals, request, {})
+            self._global[request_id] = Waiting(self._arrivals, request)
         elif group_id is None:
-            self._global[request_id] = Waiting(old.arrival, request, {})
+            self._global[request_id] = Waiting(old.arrival, request)
         else:
-            self._groups[group_id].enqueue(Waiting(old.arrival, request, old.group_tokens))
-            self._no_decode_room.discard(group_id)
+            group = self._groups[group_id]
+            group.enqueue(Waiting(old.arrival, request, old.shared_out))
+            self._ready(group)
+
+    def _ready(self, group: Group) -> None:
+        """A decode group's loads or its head have changed: it may have room, and its rank is another."""
+        group.blocked = False
+        self._by_tokens.set(group.group_id, (group.total_tokens, group.group_id))
+        if group.queue:
+            self._heads.set(group.group_id, group.head.arrival)
+        else:
+            self._heads.discard(group.group_id)
 
     def _share_out_anew(self, orphans: Iterable[Waiting] = ()) -> None:
         """Put every private queue, and what a dead group held, back into the global queue by arrival."""
-        queued = [waiting for group in self._groups.values() for waiting in group.empty_queue()]
+        decode = [group for group in self._groups.values() if group.role is Role.DECODE]
+        queued = [waiting for group in decode for waiting in group.empty_queue()]
         every = sorted([*orphans, *queued, *self._global.values()], key=lambda waiting: waiting.arrival)
         self._global = OrderedDict((waiting.request.request_id, waiting) for waiting in every)
         self._queued_in.clear()
-        self._no_decode_room.clear()
+        for group in decode:
+            self._ready(group)
 
     def _drain(self) -> None:
         """Each request of the global queue to the private queue of a decode group (section 6, DE across groups)."""
-        tokens = {key: group.total_tokens for key, group in self._groups.items() if group.role is Role.DECODE}
-        while self._global and tokens:
+        batch: SharingBatch | None = None
+        while self._global:
+            group_id = self._by_tokens.first()
+            if group_id is None:
+                return
+            if batch is None or len(batch.given) == BATCH:
+                decode = (group for group in self._groups.values() if group.role is Role.DECODE)
+                batch = SharingBatch({group.group_id: group.total_tokens for group in decode})
             request_id, waiting = self._global.popitem(last=False)
-            waiting.group_tokens = dict(tokens)
-            group_id = choose_decode_group(tokens)
-            self._groups[group_id].enqueue(waiting)
+            waiting.shared_out = SharedOut(batch, len(batch.given))
+            batch.given.append((group_id, waiting.request.total_tokens))
+            group = self._groups[group_id]
+            group.enqueue(waiting)
             self._queued_in[request_id] = group_id
-            tokens[group_id] += waiting.request.total_tokens
+            self._by_tokens.set(group_id, (group.total_tokens, group_id))
+            if not group.blocked:
+                self._heads.set(group_id, group.head.arrival)
 
-    def _decode_engine(self, request: Request, group: Group, fitting: int) -> DecodeLoad | None:
-        loads = _decode_loads(group)
-        if not loads or group.node.free_buffer_tokens < self._limits.buffer_tokens(request):
+    def _decode_engine(self, request: Request, group: Group) -> DecodeLoad | None:
+        if group.node.free_buffer_tokens < self._limits.buffer_tokens(request):
             return None
-        return choose_decode_engine(request, loads, balance_threshold(fitting, loads, self._limits))
+        loads = group.decode_loads()
+        if not loads:
+            return None
+        threshold = balance_threshold(group.fitting_tokens, group.unfinished_tokens, len(loads), self._limits)
+        return choose_decode_engine(request, loads, threshold)
 
-    def _bind(
-        self, waiting: Waiting, decode: Group, engine: DecodeLoad, fitting: int, group_of: dict[str, Group]
-    ) -> Decision | None:
-        """Choose PE and read side for the head of a private queue and count the decision; None without a PE.
-
-        Args: group_of: the group of each prefill engine.
-        """
+    def _bind(self, waiting: Waiting, decode: Group, engine: DecodeLoad) -> Decision | None:
+        """Choose PE and read side for the head of a private queue and count the decision; None without a PE."""
         request = waiting.request
-        groups = {group.group_id: group for group in group_of.values()}
-        loads = [load for group in groups.values() for load in _prefill_loads(group).values()]
-        read_queues = {engine_id: group.node.read_queue_tokens for engine_id, group in group_of.items()}
-        prefill_engine = choose_prefill_engine(loads, read_queues, self._limits)
-        if prefill_engine is None:
+        chosen = self._prefill.best()
+        if chosen is None:
             return None
-        prefill = group_of[prefill_engine.engine_id]
+        prefill, prefill_engine = chosen
         path, reason = self._policy(ReadSideInputs(request, prefill.node, decode.node, self._turn))
         self._seq += 1
+        assert waiting.shared_out is not None
         decision = Decision(
-            seq=self._seq,
-            request_id=request.request_id,
-            attempt=request.attempt,
-            decode_group=decode.group_id,
-            decode_engine=engine.engine_id,
-            decode_node=decode.node.node_id,
-            prefill_group=prefill.group_id,
-            prefill_engine=prefill_engine.engine_id,
-            prefill_node=prefill.node.node_id,
-            read_path=path,
-            reason=reason,
-            inputs={
-                "request": request_to_json(request),
-                "groups": waiting.group_tokens,
-                "fitting_tokens": fitting,
-                "decode": decode.record(),
-                "prefill": [group.record() for group in groups.values()],
-                "limits": self._limits_record,
-                "policy": self._policy_name,
-                "turn": self._turn,
-            },
+            self._seq,
+            request.request_id,
+            request.attempt,
+            decode.group_id,
+            engine.engine_id,
+            decode.node.node_id,
+            prefill.group_id,
+            prefill_engine,
+            prefill.node.node_id,
+            path,
+            reason,
+            DecisionInputs(
+                request,
+                waiting.shared_out,
+                decode.fitting_tokens,
+                decode.view(),
+                self._prefill.views(),
+                self._limits,
+                self._policy_name,
+                self._turn,
+            ),
         )
-        decode.dequeue(request.request_id)
         del self._queued_in[request.request_id]
-        decode.assign(request, decision, self._limits)
+        decode.bind_head(decision, self._limits)
         prefill.assign(request, decision, self._limits)
+        self._prefill.assigned(prefill, prefill_engine)
         self._bound[request.request_id] = _Bound(request.attempt, decode.group_id, engine.engine_id)
-        self._turn += request.hit_tokens > 0
-        self._paths[path] += request.hit_tokens > 0
+        if request.hit_tokens:
+            self._turn += 1
+            self._paths[path] += 1
         return decision
-
-
-def _decode_loads(group: Group) -> list[DecodeLoad]:
-    return [load for load in group.loads.values() if isinstance(load, DecodeLoad)]
-
-
-def _prefill_loads(group: Group) -> dict[str, PrefillLoad]:
-    return {engine_id: load for engine_id, load in group.loads.items() if isinstance(load, PrefillLoad)}

@@ -11,23 +11,55 @@ from dualpath_ray.scheduler.inter_engine import (
     choose_prefill_engine,
 )
 from dualpath_ray.scheduler.read_side import ReadPathPolicy, ReadSideInputs, load_policy
-from dualpath_ray.scheduler.records import (
-    decode_loads_from_json,
-    node_from_json,
-    prefill_loads_from_json,
-    request_from_json,
-)
-from dualpath_ray.scheduler.state import Decision, FetchLimits
+from dualpath_ray.scheduler.records import request_from_json, request_to_json, view_from_json, view_to_json
+from dualpath_ray.scheduler.sharing import SharedOut, SharingBatch
+from dualpath_ray.scheduler.state import Decision, DecisionInputs, DecodeLoad, FetchLimits, PrefillLoad
+
+_FIELDS = [name for name in Decision.__slots__ if name not in ("inputs", "read_path")]
 
 
 def to_record(decision: Decision) -> dict[str, Any]:
     """A decision as JSON can hold it; the record is the caller's own, to any depth."""
-    return {**asdict(decision), "read_path": decision.read_path.value}
+    record: dict[str, Any] = {name: getattr(decision, name) for name in _FIELDS}
+    record["read_path"] = decision.read_path.value
+    record["inputs"] = inputs_to_json(decision.inputs) if decision.inputs is not None else None
+    return record
 
 
 def from_record(record: dict[str, Any]) -> Decision:
     """The decision of a record, which may have been through JSON."""
-    return Decision(**{**record, "read_path": ReadPath(record["read_path"])})
+    inputs = record["inputs"]
+    return Decision(
+        **{name: record[name] for name in _FIELDS},
+        read_path=ReadPath(record["read_path"]),
+        inputs=inputs_from_json(inputs) if inputs is not None else None,
+    )
+
+
+def inputs_to_json(inputs: DecisionInputs) -> dict[str, Any]:
+    return {
+        "request": request_to_json(inputs.request),
+        "groups": inputs.shared_out.totals(),
+        "fitting_tokens": inputs.fitting_tokens,
+        "decode": view_to_json(inputs.decode),
+        "prefill": [view_to_json(view) for view in inputs.prefill],
+        "limits": asdict(inputs.limits),
+        "policy": inputs.policy,
+        "turn": inputs.turn,
+    }
+
+
+def inputs_from_json(record: dict[str, Any]) -> DecisionInputs:
+    return DecisionInputs(
+        request=request_from_json(record["request"]),
+        shared_out=SharedOut(SharingBatch(dict(record["groups"])), 0),
+        fitting_tokens=record["fitting_tokens"],
+        decode=view_from_json(record["decode"]),
+        prefill=tuple(view_from_json(view) for view in record["prefill"]),
+        limits=FetchLimits(**record["limits"]),
+        policy=record["policy"],
+        turn=record["turn"],
+    )
 
 
 def replay(record: dict[str, Any], policy: ReadPathPolicy | None = None) -> Decision:
@@ -37,31 +69,31 @@ def replay(record: dict[str, Any], policy: ReadPathPolicy | None = None) -> Deci
     Returns: the same decision as logged, when ``policy`` is None.
     Raises:  ConfigError when the policy that was in force cannot be loaded; ValueError when the inputs allow none.
     """
-    inputs = record["inputs"]
-    request = request_from_json(inputs["request"])
-    limits = FetchLimits(**inputs["limits"])
-    decode_loads = decode_loads_from_json(inputs["decode"])
-    threshold = balance_threshold(inputs["fitting_tokens"], decode_loads, limits)
+    inputs = inputs_from_json(record["inputs"])
+    request, limits, decode = inputs.request, inputs.limits, inputs.decode
+    decode_loads = [load for load in decode.engines if isinstance(load, DecodeLoad)]
+    unfinished = sum(load.unfinished_tokens for load in decode_loads)
+    threshold = balance_threshold(inputs.fitting_tokens, unfinished, len(decode_loads), limits)
     decode_engine = choose_decode_engine(request, decode_loads, threshold)
-    prefill_loads = [(load, group) for group in inputs["prefill"] for load in prefill_loads_from_json(group)]
-    group_of = {load.engine_id: group for load, group in prefill_loads}
-    read_queues = {engine_id: group["node"]["read_queue_tokens"] for engine_id, group in group_of.items()}
-    prefill_engine = choose_prefill_engine([load for load, _ in prefill_loads], read_queues, limits)
+    prefill_loads = [load for view in inputs.prefill for load in view.engines if isinstance(load, PrefillLoad)]
+    view_of = {load.engine_id: view for view in inputs.prefill for load in view.engines}
+    read_queues = {engine_id: view.node.read_queue_tokens for engine_id, view in view_of.items()}
+    prefill_engine = choose_prefill_engine(prefill_loads, read_queues, limits)
     if decode_engine is None or prefill_engine is None:
         raise ValueError(f"decision {record['seq']}: its inputs leave no engine to choose")
-    prefill_group = group_of[prefill_engine.engine_id]
-    decode, prefill = node_from_json(inputs["decode"]), node_from_json(prefill_group)
-    path, reason = (policy or load_policy(inputs["policy"]))(ReadSideInputs(request, prefill, decode, inputs["turn"]))
+    prefill = view_of[prefill_engine.engine_id]
+    choose = policy or load_policy(inputs.policy)
+    path, reason = choose(ReadSideInputs(request, prefill.node, decode.node, inputs.turn))
     return Decision(
         seq=record["seq"],
         request_id=request.request_id,
         attempt=request.attempt,
-        decode_group=choose_decode_group(inputs["groups"]),
+        decode_group=choose_decode_group(inputs.shared_out.totals()),
         decode_engine=decode_engine.engine_id,
-        decode_node=decode.node_id,
-        prefill_group=prefill_group["group_id"],
+        decode_node=decode.node.node_id,
+        prefill_group=prefill.group_id,
         prefill_engine=prefill_engine.engine_id,
-        prefill_node=prefill.node_id,
+        prefill_node=prefill.node.node_id,
         read_path=path,
         reason=reason,
         inputs=inputs,

@@ -3,7 +3,7 @@
 Every tie is broken by a name at last, so that a decision can be replayed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from dualpath_ray.scheduler.state import DecodeLoad, FetchLimits, PrefillLoad, Request
 
@@ -25,12 +25,14 @@ def fitting_tokens(queue: Iterable[Request], loads: Iterable[DecodeLoad]) -> int
     return total
 
 
-def balance_threshold(fitting: int, loads: Sequence[DecodeLoad], limits: FetchLimits) -> float:
+def balance_threshold(fitting: int, unfinished_tokens: int, num_engines: int, limits: FetchLimits) -> float:
     """Z, in tokens: 1.05 x the mean of tok_e once R is assigned (section 6, DE within the group).
 
     Assigning a request of R moves its tokens from ``fitting`` to a tok_e, so Z is the same throughout a fetch.
+
+    Args: fitting: tokens of R; unfinished_tokens: sum of tok_e over the group's engines.
     """
-    return limits.imbalance * (fitting + sum(load.unfinished_tokens for load in loads)) / len(loads)
+    return limits.imbalance * (fitting + unfinished_tokens) / num_engines
 
 
 def choose_decode_engine(request: Request, loads: Iterable[DecodeLoad], threshold_tokens: float) -> DecodeLoad | None:
@@ -39,13 +41,18 @@ def choose_decode_engine(request: Request, loads: Iterable[DecodeLoad], threshol
     Returns: None when no engine has room, which ends the group's fetch.
     """
 
-    def order(load: DecodeLoad) -> tuple[bool, int, int, str]:
+    needed = request.total_tokens
+    best: DecodeLoad | None = None
+    least: tuple[bool, int, int, str] | None = None
+    for load in loads:
+        if load.free_hbm_tokens < needed:
+            continue
         tokens, count = load.unfinished_tokens, load.num_unfinished
-        if tokens + request.total_tokens <= threshold_tokens:
-            return (False, count, tokens, load.engine_id)
-        return (True, tokens, count, load.engine_id)
-
-    return min((load for load in loads if load.free_hbm_tokens >= request.total_tokens), key=order, default=None)
+        under = tokens + needed <= threshold_tokens
+        rank = (False, count, tokens, load.engine_id) if under else (True, tokens, count, load.engine_id)
+        if least is None or rank < least:
+            best, least = load, rank
+    return best
 
 
 def choose_prefill_engine(

@@ -1,10 +1,9 @@
-"""Loads and requests in plain JSON types and back: what a decision's inputs are made of."""
+"""Loads and requests in plain JSON types and back: what a decision's inputs are written as."""
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from dualpath_ray.scheduler.state import DecodeLoad, EngineLoad, NicLoad, NodeLoad, PrefillLoad, Request
+from dualpath_ray.scheduler.state import DecodeLoad, EngineLoad, GroupView, NicLoad, NodeLoad, PrefillLoad, Request
 
 
 def request_to_json(request: Request) -> dict[str, object]:
@@ -24,20 +23,16 @@ def request_from_json(record: dict[str, Any]) -> Request:
     return Request(**record)
 
 
-def group_to_json(group_id: str, node: NodeLoad, loads: Iterable[EngineLoad]) -> dict[str, object]:
+def view_to_json(view: GroupView) -> dict[str, object]:
     """A group's node and engines."""
-    nics = [asdict(nic) for nic in node.nics]
-    return {"group_id": group_id, "node": {**asdict(node), "nics": nics}, "engines": [asdict(load) for load in loads]}
+    nics = [asdict(nic) for nic in view.node.nics]
+    engines = [asdict(load) for load in view.engines]
+    return {"group_id": view.group_id, "node": {**asdict(view.node), "nics": nics}, "engines": engines}
 
 
-def node_from_json(record: dict[str, Any]) -> NodeLoad:
-    node = record["node"]
-    return NodeLoad(**{**node, "nics": tuple(NicLoad(**nic) for nic in node["nics"])})
-
-
-def prefill_loads_from_json(record: dict[str, Any]) -> list[PrefillLoad]:
-    return [PrefillLoad(**load) for load in record["engines"]]
-
-
-def decode_loads_from_json(record: dict[str, Any]) -> list[DecodeLoad]:
-    return [DecodeLoad(**load) for load in record["engines"]]
+def view_from_json(record: dict[str, Any]) -> GroupView:
+    node = NodeLoad(**{**record["node"], "nics": tuple(NicLoad(**nic) for nic in record["node"]["nics"])})
+    engines: tuple[EngineLoad, ...] = tuple(
+        DecodeLoad(**load) if "free_hbm_tokens" in load else PrefillLoad(**load) for load in record["engines"]
+    )
+    return GroupView(record["group_id"], node, engines)

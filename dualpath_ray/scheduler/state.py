@@ -6,6 +6,7 @@ All frozen; the paper's symbol stands beside each name. Tokens stand for GPU, di
 from dataclasses import dataclass, field
 
 from dualpath_ray.base.types import ReadPath, Role
+from dualpath_ray.scheduler.sharing import SharedOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Request:
     hit_tokens: int  # of the prompt; to be read from storage
     max_new_tokens: int
     num_samples: int = 1
-    payload: object = None  # what the engines need and the scheduler does not look at
+    payload: object = field(default=None, compare=False)  # what the engines need and the scheduler does not look at
 
     @property
     def total_tokens(self) -> int:
@@ -71,6 +72,15 @@ class NodeLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupView:
+    """Loads of a group at one moment. It never changes, so that many decisions can share it."""
+
+    group_id: str
+    node: NodeLoad
+    engines: tuple[EngineLoad, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GroupReport:
     """What a group's leader tells at each fetch. A group is the engines of one node, all of one role."""
 
@@ -99,6 +109,23 @@ class FetchLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionInputs:
+    """All that a decision was made on: views that others share, so that keeping it costs next to nothing.
+
+    ``decision_log.py`` writes it in plain JSON types and takes the decision again from that.
+    """
+
+    request: Request
+    shared_out: SharedOut  # on what the decode group was chosen
+    fitting_tokens: int  # of the requests R that fit the decode group
+    decode: GroupView
+    prefill: tuple[GroupView, ...]
+    limits: FetchLimits
+    policy: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Where a request goes, and why."""
 
@@ -113,4 +140,4 @@ class Decision:
     prefill_node: str
     read_path: ReadPath
     reason: str  # of the read path, in words
-    inputs: dict[str, object] = field(default_factory=dict)  # plain JSON types: decision_log.replay needs no more
+    inputs: DecisionInputs | None = None  # None on the way to those who carry it out

@@ -14,7 +14,7 @@ def request(number: int) -> Request:
 
 
 def decision(number: int, path: ReadPath) -> Decision:
-    return Decision(number, f"r{number}", 1, "d0", "d0/e0", "d0", "p0", "p0/e0", "p0", path, "", {})
+    return Decision(number, f"r{number}", 1, "d0", "d0/e0", "d0", "p0", "p0/e0", "p0", path, "")
 
 
 def leader(role: Role) -> tuple[GroupLeader, list[object]]:

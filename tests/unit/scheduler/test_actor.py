@@ -73,7 +73,7 @@ def test_the_log_has_the_inputs_and_the_wire_has_not(make, scheduler):
     records = json.loads(json.dumps(scheduler.decisions(1)))
     assert [record["seq"] for record in records] == [2, 3]
     delivered = pickle.loads(pickle.dumps([decision for _, decision in scheduler.fetch(make.decode(), 0.0)]))
-    assert [decision.inputs for decision in delivered] == [{}] * 3
+    assert [decision.inputs for decision in delivered] == [None] * 3
     again = replay(records[0])
     assert (again.request_id, again.read_path) == (delivered[1].request_id, delivered[1].read_path)
 

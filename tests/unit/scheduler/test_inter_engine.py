@@ -69,7 +69,8 @@ def test_r_is_the_longest_head_that_fits_the_free_hbm(queue, loads):
 @given(loads=decode_loads, fitting=tokens)
 def test_z_is_a_little_over_the_mean_to_come(loads, fitting):
     mean = (fitting + sum(load.unfinished_tokens for load in loads)) / len(loads)
-    assert abs(balance_threshold(fitting, loads, FetchLimits(0, 0)) - 1.05 * mean) < 1e-6
+    unfinished = sum(load.unfinished_tokens for load in loads)
+    assert abs(balance_threshold(fitting, unfinished, len(loads), FetchLimits(0, 0)) - 1.05 * mean) < 1e-6
 
 
 def test_samples_share_the_prompt():
