@@ -3,10 +3,11 @@
 import math
 import re
 
-_DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _RATE = re.compile(r"^([0-9]*\.?[0-9]+)\s*([kmgt]?i?)(bps|bit/s|b/s|B/s)$", re.IGNORECASE)
 _SIZE = re.compile(r"^([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?$", re.IGNORECASE)
+_FLOPS = re.compile(r"^([0-9]*\.?[0-9]+)\s*([kmgtp]?)FLOP(S|/s)$", re.IGNORECASE)
 PAGE_BYTES = 4096  # direct I/O and memory mapping align to this
 
 
@@ -50,6 +51,37 @@ def parse_bytes(text: object) -> int:
         value = int(float(match.group(1)) * _scale(match.group(2)))
     if value <= 0:
         raise ValueError(f"{text!r} is not a positive size")
+    return value
+
+
+def parse_bytes_per_s(text: object) -> int:
+    """Bytes per second from ``"3.35 TB/s"``, ``"400 Gbps"`` or a plain number of bytes.
+
+    Raises: ValueError naming the text when it is no positive rate.
+    """
+    if isinstance(text, int | float) and not isinstance(text, bool) and math.isfinite(text):
+        if text < 1:
+            raise ValueError(f"{text!r} is not a positive rate")
+        return int(text)
+    return parse_bps(text) // 8
+
+
+def parse_flops(text: object) -> int:
+    """FLOPs per second from ``"989.4 TFLOPS"``, ``"9 PFLOP/s"`` or a plain number.
+
+    Raises: ValueError naming the text when it is no positive rate.
+    """
+    if isinstance(text, bool) or (isinstance(text, float) and not math.isfinite(text)):
+        raise ValueError(f"{text!r} is no rate of computing; write for example '989.4 TFLOPS'")
+    if isinstance(text, int | float):
+        value = int(text)
+    else:
+        match = _FLOPS.match(str(text).strip())
+        if not match:
+            raise ValueError(f"{text!r} is no rate of computing; write for example '989.4 TFLOPS'")
+        value = round(float(match.group(1)) * _scale(match.group(2)))
+    if value <= 0:
+        raise ValueError(f"{text!r} is not a positive rate of computing")
     return value
 
 

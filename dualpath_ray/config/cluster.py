@@ -37,11 +37,13 @@ def _served_transport(value: object) -> object:
     return value
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Keys and values of a file: no others, and never changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class NodeConfig(_Section):
+class NodeConfig(Section):
     """One logical node: its engines, its NICs and its DRAM buffer."""
 
     gpus: PositiveInt = Field(1, description="Engines of a node; each has a compute NIC of its own.")
@@ -63,7 +65,7 @@ class NodeConfig(_Section):
     staging_layers: PositiveInt = Field(3, description="Layers in flight between a compute NIC and an engine.")
 
 
-class EngineConfig(_Section):
+class EngineConfig(Section):
     """The torch engines."""
 
     device: Annotated[Literal["cpu"], BeforeValidator(_served_device)] = Field(
@@ -80,7 +82,7 @@ class EngineConfig(_Section):
     )
 
 
-class SchedulerConfig(_Section):
+class SchedulerConfig(Section):
     """The policy of section 6, and its ablations."""
 
     read_path: str = Field("scheduled", description="prefill_only, round_robin, scheduled, or module:attr.")
@@ -96,7 +98,7 @@ class SchedulerConfig(_Section):
     fetch_interval_s: PositiveFloat = Field(0.02, description="A leader fetches at least this often while it has room.")
 
 
-class StorageConfig(_Section):
+class StorageConfig(Section):
     """The shared store."""
 
     store: str = Field("local", description="local, memory (one process), or module:attr.")
@@ -109,7 +111,7 @@ class StorageConfig(_Section):
     mounts: dict[str, str] = Field(default_factory=dict, description="Node name -> path of the store on that node.")
 
 
-class ClusterConfig(_Section):
+class ClusterConfig(Section):
     """A system: P prefill nodes, D decode nodes, a model, and everything that has a default."""
 
     prefill_nodes: PositiveInt = Field(description="Prefill nodes (P).")
@@ -127,6 +129,9 @@ class ClusterConfig(_Section):
     engine: EngineConfig = EngineConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     storage: StorageConfig = StorageConfig()
+    hardware: str | None = Field(
+        None, description="Hardware of a node for `simulate` and `plan`: hopper, ampere, blackwell, or a YAML file."
+    )
     profile: dict[str, NonNegativeFloat] | None = Field(
         None, description="Result of `dualpath profile`. Unset: a short one at start."
     )

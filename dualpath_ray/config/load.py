@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.yaml_file import problems, read_mapping
 from dualpath_ray.config.cluster import ClusterConfig
 
 
@@ -21,33 +21,7 @@ def load_cluster(path: Path, overrides: dict[str, Any] | None = None) -> Cluster
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a file. Raises: ConfigError naming the file when there is none."""
-    try:
-        data = yaml.load(path.read_text(), _OnceLoader)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror or error}; name a file such as cluster_configs/laptop_1p1d.yaml"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected keys and values such as 'prefill_nodes: 1'")
-    return data
-
-
-class _OnceLoader(yaml.SafeLoader):
-    """YAML itself takes the last of two equal keys without a word."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            line = key.start_mark.line + 1
-            before = lines.setdefault((key.tag, key.value), line)
-            if before != line:
-                raise yaml.YAMLError(f"the key {key.value} is there twice, on line {before} and on line {line}")
-        return node
+    return read_mapping(path, "name a file such as cluster_configs/laptop_1p1d.yaml", "prefill_nodes: 1")
 
 
 def parse_cluster(data: dict[str, Any], source: str, overrides: dict[str, Any] | None = None) -> ClusterConfig:
@@ -65,18 +39,8 @@ def parse_cluster(data: dict[str, Any], source: str, overrides: dict[str, Any] |
     try:
         return ClusterConfig.model_validate(merged)
     except ValidationError as error:
-        problems = "; ".join(_problem(e) for e in error.errors())
-        raise ConfigError(f"{source}: {problems}") from error
-
-
-def _problem(error: Any) -> str:
-    key = ".".join(map(str, error["loc"])) or "cluster"
-    text = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        return f"{key}: there is no such key; `dualpath config show` lists all keys"
-    if error["type"] == "missing":
-        return f"{key}: this key is required"
-    return text if error["loc"] == () else f"{key}: {text}"
+        found = problems(error, "cluster", "`dualpath config show` lists all keys")
+        raise ConfigError(f"{source}: {found}") from error
 
 
 def effective(config: ClusterConfig, given: dict[str, Any], source: str) -> list[tuple[str, Any, str]]:

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualpath_ray.base.units import align_up, bytes_per_s, format_bytes, format_rate, parse_bps, parse_bytes
+from dualpath_ray.base.units import (
+    align_up,
+    bytes_per_s,
+    format_bytes,
+    format_rate,
+    parse_bps,
+    parse_bytes,
+    parse_bytes_per_s,
+    parse_flops,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +52,32 @@ def test_sizes(text, nbytes):
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match="size"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("3.35 TB/s", 3_350 * 10**9), ("400 Gbps", 50 * 10**9), (500_000, 500_000), (2e12, 2 * 10**12)]
+)
+def test_rates_of_memory(text, rate):
+    assert parse_bytes_per_s(text) == rate
+
+
+@pytest.mark.parametrize("text", ["fast", "80 GB", "0 bps", 0, -1, None, True, float("nan")])
+def test_what_is_no_rate_of_memory(text):
+    with pytest.raises(ValueError, match="rate"):
+        parse_bytes_per_s(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("989.4 TFLOPS", 989_400 * 10**9), ("9 PFLOP/s", 9 * 10**15), ("2 flops", 2), (1e12, 10**12)]
+)
+def test_rates_of_computing(text, rate):
+    assert parse_flops(text) == rate
+
+
+@pytest.mark.parametrize("text", ["fast", "9 PB/s", "9 PFLOP", "0 TFLOPS", 0, -1, None, True, float("inf")])
+def test_what_is_no_rate_of_computing(text):
+    with pytest.raises(ValueError, match="rate of computing"):
+        parse_flops(text)
 
 
 @pytest.mark.parametrize(
