@@ -15,7 +15,7 @@ NAME = PACKAGE.name
 
 _PURE = {"base", "models", "workload", "kv", "storage", "transport", "traffic", "scheduler"}
 _CLUSTER = _PURE | {"config", "observability", "engine"}
-_ALL = _CLUSTER | {"cluster", "ops", "bench", "examples"}
+_ALL = _CLUSTER | {"cluster", "ops", "planning", "bench", "examples"}
 MAY_IMPORT: dict[str, set[str]] = {
     "base": set(),
     "config": {"base"},
@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"base", "kv", "traffic", "scheduler"},
     "cluster": _CLUSTER,
     "ops": _CLUSTER | {"cluster"},
+    "planning": _PURE | {"config"},
     "bench": _ALL,
     "cli": _ALL,
     # Each shows one port: of the rooms that own the ports it may use what a user's own module would.
@@ -46,7 +47,7 @@ TORCH_IN_FUNCTIONS = {"ops", "bench"}
 RAY_ROOMS = {"cluster"}
 RAY_ADAPTERS: set[str] = set()
 # What decides gets time as an argument. Not pure by their nature: the shells, and what waits on a socket or maps memory.
-PURE_ROOMS = {"traffic", "scheduler", "kv"}
+PURE_ROOMS = {"traffic", "scheduler", "kv", "planning"}
 PURE_FILES = {"storage/index.py", "storage/shards.py"}
 IMPURE_FILES = {"actor.py", "link.py", "segment.py"}
 EFFECTS = {"time", "threading", "ray", "torch", "queue", "socket", "asyncio", "multiprocessing", "concurrent", "random"}
@@ -168,6 +169,8 @@ def test_the_init_of_a_room_is_empty(init):
         (forbidden_room, "cluster/plan.py", "import importlib\nimportlib.import_module('dualpath_ray.simulator.run')"),
         (forbidden_room, "traffic/core.py", "import dualpath_ray.observability.summary"),
         (forbidden_room, "traffic/core.py", "from dualpath_ray.storage.local import LocalBlockStore"),
+        (forbidden_room, "planning/links.py", "from dualpath_ray.cluster.plan import make_plan"),
+        (forbidden_room, "traffic/hops.py", "from dualpath_ray.planning.links import NodeLinks"),
         (forbidden_torch, "cluster/plan.py", "def f():\n    import torch"),
         (forbidden_torch, "ops/profile.py", "import torch.nn as nn"),
         (forbidden_ray, "engine/group.py", "import ray"),
