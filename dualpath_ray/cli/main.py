@@ -15,6 +15,7 @@ from dualpath_ray.cli.groups import GroupedCommands
 from dualpath_ray.cli.models import models
 from dualpath_ray.cli.profile import profile
 from dualpath_ray.cli.rollout import rollout
+from dualpath_ray.cli.simulate import simulate
 
 
 @click.group(cls=GroupedCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -27,6 +28,7 @@ assert isinstance(cli, GroupedCommands)
 cli.add("try", demo)
 cli.add("try", models)
 cli.add("run", rollout)
+cli.add("plan", simulate)
 cli.add("plan", config)
 cli.add("plan", profile)
 cli.add("measure", bench)

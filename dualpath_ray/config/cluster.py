@@ -80,6 +80,12 @@ class EngineConfig(Section):
     max_context_tokens: PositiveInt | None = Field(
         None, description="Longest context served. Unset: the model's limit."
     )
+    prefill_shard_nodes: PositiveInt | None = Field(
+        None, description="Prefill nodes that share one copy of the weights, for simulate. Unset: all of them."
+    )
+    decode_shard_nodes: PositiveInt | None = Field(
+        None, description="Decode nodes that share one copy of the weights, for simulate. Unset: all of them."
+    )
 
 
 class SchedulerConfig(Section):
@@ -108,6 +114,9 @@ class StorageConfig(Section):
     verify: bool = Field(True, description="Check every block that is read: intact, and the one asked for.")
     max_write_back_blocks: PositiveInt = Field(64, description="Blocks of decoding requests in the write-back queue.")
     io_threads: PositiveInt = Field(4, description="Reads and writes in flight per node.")
+    servers_bps: Bps | None = Field(
+        None, description="Rate of all storage servers together, for simulate. Unset: never the limit."
+    )
     mounts: dict[str, str] = Field(default_factory=dict, description="Node name -> path of the store on that node.")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.observability.run_record import TurnRecord
+from dualpath_ray.observability.turn_columns import column, text_column
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
@@ -29,8 +30,9 @@ class PathChoices:
 
 def count_choices(turns: Sequence[TurnRecord], most_reasons: int = 4) -> PathChoices:
     """Count the decisions of a run; reasons that differ only in numbers are one."""
-    hits = [turn for turn in turns if turn.hit_tokens > 0]
-    num_de = sum(turn.read_path == ReadPath.DE for turn in hits)
-    reasons = Counter((turn.read_path, _NUMBER.sub("n", turn.reason)) for turn in hits)
+    paths, texts = text_column(turns, "read_path"), text_column(turns, "reason")
+    hits = [turn for turn, tokens in enumerate(column(turns, "hit_tokens").tolist()) if tokens > 0]
+    num_de = sum(paths[turn] == ReadPath.DE for turn in hits)
+    reasons = Counter((paths[turn], _NUMBER.sub("n", texts[turn])) for turn in hits if texts[turn])
     top = tuple((side, reason, times) for (side, reason), times in reasons.most_common(most_reasons))
     return PathChoices(len(hits) - num_de, num_de, len(turns) - len(hits), top)

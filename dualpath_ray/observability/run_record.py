@@ -3,6 +3,7 @@
 Times are wall-clock seconds since the epoch unless a name says otherwise; durations end in ``_s`` too and say so here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +74,7 @@ class RunRecord:
     decode_nodes: int
     started_s: float  # first submit
     ended_s: float  # last token
-    turns: list[TurnRecord] = field(default_factory=list)
+    turns: Sequence[TurnRecord] = field(default_factory=list)
     samples: list[NicSample] = field(default_factory=list)
     nic_rates_bytes_per_s: dict[str, float | None] = field(default_factory=dict)  # by direction; None: not emulated
     snic_read_bytes: dict[str, int] = field(default_factory=dict)  # by node

@@ -7,7 +7,7 @@ configuration; ``versions.json``; ``report.html`` if given.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +18,7 @@ import yaml
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.observability.run_record import Comparison, NicSample, TurnRecord
 from dualpath_ray.observability.summary import json_clean
+from dualpath_ray.observability.turn_columns import TurnColumns
 
 _ARROW_TYPES: dict[Any, str] = {str: "string", int: "int64", float: "float64"}
 _FILES = ("summary.json", "requests.parquet", "nic_samples.parquet", "config.yaml", "versions.json")
@@ -42,11 +43,9 @@ def write_results(directory: Path, comparison: Comparison, summary: dict[str, An
     directory.mkdir(parents=True, exist_ok=True)
     header = "".join(f"# {line}\n" for line in comparison.command.splitlines())
     config = yaml.safe_dump(json_clean(comparison.config), sort_keys=False, allow_unicode=True)
-    runs = list(enumerate(comparison.runs))
-    turns = [(index, run.mode, turn) for index, run in runs for turn in run.turns]
-    samples = [(index, run.mode, sample) for index, run in runs for sample in run.samples]
-    _write_table(directory / "requests.parquet", TurnRecord, turns)
-    _write_table(directory / "nic_samples.parquet", NicSample, samples)
+    modes = [run.mode for run in comparison.runs]
+    _write_table(directory / "requests.parquet", TurnRecord, modes, [run.turns for run in comparison.runs])
+    _write_table(directory / "nic_samples.parquet", NicSample, modes, [run.samples for run in comparison.runs])
     _write_text(directory / "config.yaml", header + config)
     decisions = [json.dumps(json_clean(record)) for run in comparison.runs for record in run.decisions]
     _write_text(directory / "decisions.jsonl", "".join(f"{line}\n" for line in decisions))
@@ -95,18 +94,27 @@ def table_schema(record: type) -> Any:
     return pa.schema(columns)
 
 
-def _write_table(path: Path, record: type, rows: list[tuple[int, str, Any]]) -> None:
-    """Rows are (run, mode, record)."""
+def _write_table(path: Path, record: type, modes: Sequence[str], runs: Sequence[Sequence[Any]]) -> None:
+    """Args: runs: the records of each run."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     schema = table_schema(record)
-    columns: dict[str, list[Any]] = {"run": [row[0] for row in rows], "mode": [row[1] for row in rows]}
-    for field in fields(record):
-        columns[field.name] = [getattr(row[2], field.name) for row in rows]
-    arrays = [pa.array(columns[field.name], field.type) for field in schema]
-    with _replacing(path) as temporary:
-        parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary)
+    with _replacing(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        for index, (mode, rows) in enumerate(zip(modes, runs, strict=True)):
+            known: dict[str, Any] = {"run": [index] * len(rows), "mode": [mode] * len(rows)}
+            arrays = [
+                pa.array(known[field.name] if field.name in known else _values_of(rows, record, field.name), field.type)
+                for field in schema
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _values_of(rows: Sequence[Any], record: type, name: str) -> Any:
+    """One field of every record."""
+    if not isinstance(rows, TurnColumns):
+        return [getattr(row, name) for row in rows]
+    return rows.text(name) if record.__annotations__[name] is str else rows.column(name)
 
 
 def _json(value: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dualpath_ray.observability.run_record import Comparison, RunRecord
 from dualpath_ray.observability.spans import union_s
+from dualpath_ray.observability.turn_columns import column, text_column
 
 
 def summarize(comparison: Comparison) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def summarize_run(run: RunRecord) -> dict[str, Any]:
     ``overlapped_layer_pairs_ratio``: of adjacent layers of batches with cached tokens, those whose second was on its way
     while the first computed; ``prefill_stall_ratio``: of the prefill engines' batch time, what they waited for KV.
     """
-    later = [t for t in run.turns if t.generated_tokens > 1]
+    later = column(run.turns, "generated_tokens") > 1
     prompt_tokens, hit_tokens = _total(run, "prompt_tokens"), _total(run, "hit_tokens")
     generated_tokens = _total(run, "generated_tokens")
     spans = [(asked, done) for node in run.read_spans.values() for asked, done, _ in node]
@@ -70,12 +71,12 @@ def summarize_run(run: RunRecord) -> dict[str, Any]:
         "oracle": run.oracle,
         "prefill_nodes": run.prefill_nodes,
         "decode_nodes": run.decode_nodes,
-        "num_trajectories": len({t.trajectory_id for t in run.turns}),
+        "num_trajectories": len(set(text_column(run.turns, "trajectory_id"))),
         "num_turns": len(run.turns),
         "jct_s": run.jct_s,
-        "ttft_s": _quantiles([t.ttft_s for t in run.turns]),
-        "ttst_s": _quantiles([t.ttst_s for t in later]),
-        "tpot_s": _quantiles([t.tpot_s for t in later]),
+        "ttft_s": _quantiles(column(run.turns, "ttft_s")),
+        "ttst_s": _quantiles(column(run.turns, "ttst_s")[later]),
+        "tpot_s": _quantiles(column(run.turns, "tpot_s")[later]),
         "tokens_per_s": _ratio(generated_tokens, run.jct_s),
         "prompt_tokens": prompt_tokens,
         "generated_tokens": generated_tokens,
@@ -152,11 +153,11 @@ def _paired_ratio(runs: list[RunRecord], over: Any, under: Any) -> float | None:
 
 
 def _total(run: RunRecord, name: str) -> int:
-    return sum(getattr(turn, name) for turn in run.turns)
+    return int(column(run.turns, name).sum())
 
 
-def _quantiles(values: list[float]) -> dict[str, float | None]:
-    if not values:
+def _quantiles(values: np.ndarray) -> dict[str, float | None]:
+    if not len(values):
         return {"p50": None, "p99": None, "mean": None}
     p50, p99 = np.percentile(values, [50, 99])
     return {"p50": float(p50), "p99": float(p99), "mean": float(np.mean(values))}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dualpath_ray.observability.run_record import TurnRecord
+from dualpath_ray.observability.turn_columns import column
 
 # (class of chart.css, name, what happens meanwhile)
 TTFT_PARTS: tuple[tuple[str, str, str], ...] = (
@@ -18,17 +19,24 @@ TTFT_PARTS: tuple[tuple[str, str, str], ...] = (
 
 def ttft_parts_s(turn: TurnRecord) -> tuple[float, float, float, float, float]:
     """Durations of ``TTFT_PARTS`` in order; none is negative and they add up to submit .. first token."""
-    end = max(turn.submit_s, turn.prefill_end_s)
-    ready = min(max(turn.source_ready_s, turn.submit_s), end)
-    start = min(max(turn.prefill_start_s, ready), end)
-    until_ready = ready - turn.submit_s
-    read = min(max(0.0, turn.read_s), until_ready)
-    slots = min(max(0.0, turn.read_queued_s), until_ready - read)
-    return until_ready - read - slots, slots, read, start - ready, end - start
+    decision, slots, read, engine, prefill = (float(part[0]) for part in _parts_s([turn]))
+    return decision, slots, read, engine, prefill
 
 
 def mean_ttft_parts_s(turns: Sequence[TurnRecord]) -> list[float]:
     """Means over turns; zeros without any."""
     if not turns:
         return [0.0] * len(TTFT_PARTS)
-    return [float(x) for x in np.mean([ttft_parts_s(turn) for turn in turns], axis=0)]
+    return [float(part.mean()) for part in _parts_s(turns)]
+
+
+def _parts_s(turns: Sequence[TurnRecord]) -> tuple[np.ndarray, ...]:
+    """``TTFT_PARTS`` of every turn, each [turns]."""
+    submit = column(turns, "submit_s")
+    end = np.maximum(submit, column(turns, "prefill_end_s"))
+    ready = np.minimum(np.maximum(column(turns, "source_ready_s"), submit), end)
+    start = np.minimum(np.maximum(column(turns, "prefill_start_s"), ready), end)
+    until_ready = ready - submit
+    read = np.minimum(np.maximum(0.0, column(turns, "read_s")), until_ready)
+    slots = np.minimum(np.maximum(0.0, column(turns, "read_queued_s")), until_ready - read)
+    return until_ready - read - slots, slots, read, start - ready, end - start

@@ -1,7 +1,14 @@
 """How a prefill engine forms its next forward batch: the compute quota (section 6, within a PE). Pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class BatchPredictor(Protocol):
+    """Predicted seconds that a request adds to one layer's attention of its batch."""
+
+    def predict_s(self, cached_tokens: int, bsz: int) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,8 @@ class Take:
 
 
 def pack_batch(
-    queue: Sequence[Chunk],
-    predictor: AttentionPredictor,
+    queue: Iterable[Chunk],
+    predictor: BatchPredictor,
     quota_s: float | None,
     max_batch_tokens: int,
     max_rows: int,
@@ -78,9 +85,11 @@ def pack_batch(
     return batch
 
 
-def _largest_within(predictor: AttentionPredictor, cached_tokens: int, most: int, budget_s: float) -> int:
+def _largest_within(predictor: BatchPredictor, cached_tokens: int, most: int, budget_s: float) -> int:
     """The largest bsz in [0, most] whose predicted time is at most ``budget_s``; 0 when there is none."""
     low, high = 0, max(most, 0)
+    if high and predictor.predict_s(cached_tokens, high) <= budget_s:  # nearly always
+        return high
     while low < high:
         middle = (low + high + 1) // 2
         if predictor.predict_s(cached_tokens, middle) <= budget_s:

@@ -59,17 +59,35 @@ class NicQueue:
         self._queue: deque[_Transfer] = deque()
         self._free_at_s = float("-inf")
         self.queued_bytes = 0
+        self.scheduled_s = 0.0  # busy time of all that was ever given a place, what is still ahead included
 
-    def submit(self, mark: object, nbytes: int, traffic_class: TrafficClass, now_s: float) -> None:
-        """Queue a transfer; ``poll`` tells of its start and its end."""
-        start = max(now_s, self._free_at_s)
+    def reserve(self, nbytes: int, traffic_class: TrafficClass, now_s: float) -> tuple[float, float]:
+        """The place on the schedule of a transfer that arrives now: (start, end) in seconds.
+
+        All that is known of a transfer is known here: whoever needs no word of it, as the simulator, need not ``submit``.
+        """
+        start = self._free_at_s if self._free_at_s > now_s else now_s
         took = nbytes / self.rate_bytes_per_s if self.rate_bytes_per_s else 0.0
         self._free_at_s = start + took
-        self._queue.append(_Transfer(mark, nbytes, start, self._free_at_s))
-        self.queued_bytes += nbytes
+        self.count(nbytes, took, traffic_class)
+        return start, self._free_at_s
+
+    def count(self, nbytes: int, took_s: float, traffic_class: TrafficClass) -> None:
+        """Count bytes that have a place here, or that somebody else's schedule let through."""
+        self.scheduled_s += took_s
         if self.charged:
             by_class = self.counters.bytes_by_class
             by_class[traffic_class] = by_class.get(traffic_class, 0) + nbytes
+
+    def scheduled_busy_s(self, now_s: float) -> float:
+        """Busy seconds up to now: what is still ahead stands on the schedule without a gap."""
+        return self.scheduled_s - max(0.0, self._free_at_s - now_s)
+
+    def submit(self, mark: object, nbytes: int, traffic_class: TrafficClass, now_s: float) -> None:
+        """Queue a transfer; ``poll`` tells of its start and its end."""
+        start, finish = self.reserve(nbytes, traffic_class, now_s)
+        self._queue.append(_Transfer(mark, nbytes, start, finish))
+        self.queued_bytes += nbytes
 
     def poll(self, now_s: float) -> list[NicEvent]:
         """Starts and ends up to now, in order."""

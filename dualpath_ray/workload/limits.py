@@ -1,13 +1,13 @@
 """Fitting a workload to a model and a machine: lengths scaled, turns and contexts limited. Pure functions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.workload.token_ids import random_ids, stable_seed
-from dualpath_ray.workload.trajectory import TokenIds, Trajectory, Turn
+from dualpath_ray.workload.trajectory import TokenIds, Trajectory, TrajectoryLengths, Turn
 
 PREPENDED_TOKENS = 64  # of the random first round of a repeated trajectory: no block after it can hit another's
 
@@ -55,32 +55,57 @@ def apply_limits(trajectory: Trajectory, limits: Limits, trace: str) -> Trajecto
 
     Raises: ConfigError naming trace, trajectory and limit when not even the first turn fits.
     """
-    turns: list[Turn] = []
-    context = 0
     wanted = trajectory.turns[: limits.max_turns]
-    for turn in wanted:
-        scaled = _limit_turn(turn, limits)
-        context += scaled.append_tokens + scaled.gen_tokens
+    scaled = [_limit_turn(turn, limits) for turn in wanted]
+    lengths = [turn.append_tokens + turn.gen_tokens for turn in scaled]
+    kept = _turns_that_fit(trajectory.trajectory_id, lengths, limits, trace)
+    return Trajectory(trajectory.trajectory_id, tuple(scaled[:kept]), cut=kept < len(wanted))
+
+
+def limit_lengths(trajectory: TrajectoryLengths, limits: Limits, trace: str) -> TrajectoryLengths:
+    """As ``apply_limits``, where there are no tokens.
+
+    Raises: ConfigError as there.
+    """
+    scaled = [
+        (
+            max(1, round(append * limits.token_scale)),
+            _limit_gen(gen, limits),
+            delay_s if limits.tool_delays else 0.0,
+        )
+        for append, gen, delay_s in trajectory.turns[: limits.max_turns]
+    ]
+    kept = _turns_that_fit(trajectory.trajectory_id, [append + gen for append, gen, _ in scaled], limits, trace)
+    return TrajectoryLengths(trajectory.trajectory_id, tuple(scaled[:kept]))
+
+
+def _turns_that_fit(trajectory_id: str, lengths: Sequence[int], limits: Limits, trace: str) -> int:
+    """How many turns, of so many appended and generated tokens each, end within the limit."""
+    context = 0
+    for turn, tokens in enumerate(lengths):
+        context += tokens
         if context > limits.max_context_tokens:
-            if not turns:
+            if not turn:
                 raise ConfigError(
-                    f"trace {trace}: the first turn of trajectory {trajectory.trajectory_id} needs {context} tokens, "
+                    f"trace {trace}: the first turn of trajectory {trajectory_id} needs {context} tokens, "
                     f"above the limit of {limits.max_context_tokens}; try --token-scale "
                     f"{_fitting_scale(limits, context):.2g}"
                 )
-            break
-        turns.append(scaled)
-    return Trajectory(trajectory.trajectory_id, tuple(turns), cut=len(turns) < len(wanted))
+            return turn
+    return len(lengths)
 
 
 def _limit_turn(turn: Turn, limits: Limits) -> Turn:
-    gen = max(1, round(turn.gen_tokens * limits.token_scale))
+    ids = scale_ids(turn.append_ids, limits.token_scale, limits.contiguous)
+    gen = _limit_gen(turn.gen_tokens, limits)
+    return Turn(ids, gen, turn.tool_delay_s if limits.tool_delays else 0.0)
+
+
+def _limit_gen(gen_tokens: int, limits: Limits) -> int:
+    gen = max(1, round(gen_tokens * limits.token_scale))
     if limits.gen_tokens is not None:
         gen = limits.gen_tokens
-    if limits.max_gen is not None:
-        gen = min(gen, limits.max_gen)
-    ids = scale_ids(turn.append_ids, limits.token_scale, limits.contiguous)
-    return Turn(ids, gen, turn.tool_delay_s if limits.tool_delays else 0.0)
+    return min(gen, limits.max_gen) if limits.max_gen is not None else gen
 
 
 def _fitting_scale(limits: Limits, context_tokens: int) -> float:

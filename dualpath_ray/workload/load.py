@@ -8,16 +8,17 @@ from pathlib import Path
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.workload import code_reading, synthetic
 from dualpath_ray.workload.formats import read_trace
-from dualpath_ray.workload.limits import Limits, apply_limits, repeated
+from dualpath_ray.workload.limits import Limits, apply_limits, limit_lengths, repeated
 from dualpath_ray.workload.measures import WorkloadStatistics, statistics
 from dualpath_ray.workload.token_ids import FIRST_ORDINARY_ID
-from dualpath_ray.workload.trajectory import Trajectory
+from dualpath_ray.workload.trajectory import Trajectory, TrajectoryLengths, lengths_of
 
 __all__ = ["WorkloadStatistics", "apply_limits", "load_workload", "statistics"]
 
 CODE_READING = "code-reading"
 DEFAULT_TURNS = 12  # of a code-reading trajectory, where max_turns does not say
 DEFAULT_GEN_TOKENS = 16
+_ANY_VOCABULARY = 50_000  # where only lengths count
 
 
 def load_workload(
@@ -34,6 +35,7 @@ def load_workload(
     vocab_size: int,
     total_tokens: int,
     tool_delays: bool,
+    repeat: bool = True,
 ) -> list[Trajectory]:
     """``num_trajectories`` trajectories, in the trace's order; the same for the same arguments on one machine.
 
@@ -47,6 +49,7 @@ def load_workload(
             encode: text to token ids, adding no special tokens of its own.
             total_tokens: mean total of a ``code-reading`` trajectory before ``token_scale``; unused otherwise.
             tool_delays: keep the trace's delays before turns; without them every delay is 0.
+            repeat: a trace with fewer trajectories than asked for; without it, it yields those that it has.
     Raises: ConfigError for a trace that is unknown, broken, too long in some first turn or has one id twice, for
             ``code-reading`` trajectories that pass the context limit, and for a bad limit.
     """
@@ -68,7 +71,50 @@ def load_workload(
         shape = synthetic.TABLE_2[trace]
         generated = synthetic.generate(shape, num_trajectories=num_trajectories, seed=seed, vocab_size=vocab_size)
         return [apply_limits(trajectory, limits, trace) for trajectory in generated]
-    return _recorded(trace, limits, num_trajectories, seed, encode, vocab_size)
+    return _recorded(trace, limits, num_trajectories, seed, encode, vocab_size, repeat)
+
+
+def load_lengths(
+    trace: str,
+    *,
+    num_trajectories: int,
+    max_turns: int | None,
+    token_scale: float,
+    max_gen: int | None,
+    gen_tokens: int | None,
+    max_context_tokens: int,
+    seed: int,
+    encode: Callable[[str], list[int]],
+    total_tokens: int,
+    tool_delays: bool,
+) -> list[TrajectoryLengths]:
+    """As ``load_workload``, without tokens; of a trace with fewer trajectories than asked for, those that there are.
+
+    Raises: ConfigError as ``load_workload``.
+    """
+    if trace not in synthetic.TABLE_2:
+        trajectories = load_workload(
+            trace,
+            num_trajectories=num_trajectories,
+            max_turns=max_turns,
+            token_scale=token_scale,
+            max_gen=max_gen,
+            gen_tokens=gen_tokens,
+            max_context_tokens=max_context_tokens,
+            seed=seed,
+            encode=encode,
+            vocab_size=_ANY_VOCABULARY,
+            total_tokens=total_tokens,
+            tool_delays=tool_delays,
+            repeat=False,
+        )
+        return [lengths_of(trajectory) for trajectory in trajectories]
+    if num_trajectories < 1:
+        raise ConfigError(f"workload: num_trajectories must be at least 1, not {num_trajectories}")
+    limits = Limits(max_context_tokens, max_turns, token_scale, max_gen, gen_tokens, tool_delays)
+    count = min(num_trajectories, synthetic.PAPER_TRAJECTORIES)
+    generated = synthetic.generate_lengths(synthetic.TABLE_2[trace], num_trajectories=count, seed=seed)
+    return [limit_lengths(trajectory, limits, trace) for trajectory in generated]
 
 
 def _code_reading(
@@ -100,6 +146,7 @@ def _recorded(
     seed: int,
     encode: Callable[[str], list[int]],
     vocab_size: int,
+    repeat: bool,
 ) -> list[Trajectory]:
     path = Path(trace).expanduser()
     if not path.is_file():
@@ -115,4 +162,5 @@ def _recorded(
             )
         seen.add(trajectory.trajectory_id)
     limits = replace(limits, contiguous=name == "text")
-    return list(repeated(chosen, num_trajectories, limits, trace, seed, vocab_size))
+    count = num_trajectories if repeat else len(chosen)
+    return list(repeated(chosen, count, limits, trace, seed, vocab_size))

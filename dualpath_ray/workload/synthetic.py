@@ -17,7 +17,7 @@ import numpy as np
 
 from dualpath_ray.workload.lengths import split_total, stratified
 from dualpath_ray.workload.token_ids import random_ids, stable_seed
-from dualpath_ray.workload.trajectory import Trajectory, Turn
+from dualpath_ray.workload.trajectory import Trajectory, TrajectoryLengths, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,27 @@ TABLE_2 = {
     "table2-48k": TraceShape(turns=106, append=474, gen=172, total=42607, mean_context=25120),
     "table2-64k": TraceShape(turns=157, append=429, gen=176, total=55958, mean_context=32721),
 }
+PAPER_TRAJECTORIES = 500  # of each trace; more are made by prepending a random first round (section 7)
 MIN_TURNS = 4
 TOTAL_SPREAD = 0.12  # totals are uniform within this share of the mean; the upper end stays below the row's MaxLen
 
 
 def generate(shape: TraceShape, *, num_trajectories: int, seed: int, vocab_size: int) -> list[Trajectory]:
     """Trajectories of unequal length whose means are those of ``shape``; the same for the same arguments."""
+    return [
+        Trajectory(
+            lengths.trajectory_id,
+            tuple(
+                Turn(random_ids(stable_seed(seed, index, turn), append, vocab_size), gen)
+                for turn, (append, gen, _) in enumerate(lengths.turns)
+            ),
+        )
+        for index, lengths in enumerate(generate_lengths(shape, num_trajectories=num_trajectories, seed=seed))
+    ]
+
+
+def generate_lengths(shape: TraceShape, *, num_trajectories: int, seed: int) -> list[TrajectoryLengths]:
+    """The same trajectories without their tokens."""
     rng = np.random.default_rng(stable_seed("table2", seed, shape.turns, num_trajectories))
     turn_quantiles, total_quantiles = stratified(num_trajectories, rng), stratified(num_trajectories, rng)
     variance = math.log(shape.turns * (shape.append + shape.gen) / shape.total)
@@ -50,10 +65,8 @@ def generate(shape: TraceShape, *, num_trajectories: int, seed: int, vocab_size:
     for index in range(num_trajectories):
         num_turns = max(MIN_TURNS, round(math.exp(log_turns.inv_cdf(turn_quantiles[index]))))
         total = round(shape.total * (1 + TOTAL_SPREAD * (2 * total_quantiles[index] - 1)))
-        turns = []
-        for turn, (append, gen) in enumerate(_turn_lengths(shape, num_turns, total, rng)):
-            turns.append(Turn(random_ids(stable_seed(seed, index, turn), append, vocab_size), gen))
-        trajectories.append(Trajectory(f"table2-{seed}-{index}", tuple(turns)))
+        turns = tuple((append, gen, 0.0) for append, gen in _turn_lengths(shape, num_turns, total, rng))
+        trajectories.append(TrajectoryLengths(f"table2-{seed}-{index}", turns))
     return trajectories
 
 

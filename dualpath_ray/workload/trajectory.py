@@ -47,3 +47,22 @@ class Trajectory:
     def max_context_tokens(self) -> int:
         """The longest context that the trajectory reaches: contexts only grow, so that at its end."""
         return self.total_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryLengths:
+    """A trajectory without its tokens, for whoever only counts them: a turn is (append tokens, gen tokens, tool delay s)."""
+
+    trajectory_id: str
+    turns: tuple[tuple[int, int, float], ...]
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens appended and generated over all turns: the longest context that it reaches."""
+        return sum(append + gen for append, gen, _ in self.turns)
+
+
+def lengths_of(trajectory: Trajectory) -> TrajectoryLengths:
+    """The lengths of a trajectory."""
+    turns = tuple((turn.append_tokens, turn.gen_tokens, turn.tool_delay_s) for turn in trajectory.turns)
+    return TrajectoryLengths(trajectory.trajectory_id, turns)
