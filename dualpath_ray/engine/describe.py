@@ -40,7 +40,7 @@ def describe(model: str, dtype: str, seed: int) -> ModelDescription:
     Raises: ConfigError naming the key ``model`` when it is missing, broken, of a kind that is not served, or too large
         for this machine's memory.
     """
-    config = toy_config(model) if is_toy(model) else _load_config(model)
+    config = read_config(model)
     _refuse_sliding_windows(model, config)
     _refuse_unknown_shapes(model, config)
     heads = int(config.num_attention_heads)
@@ -69,7 +69,10 @@ def describe(model: str, dtype: str, seed: int) -> ModelDescription:
     )
 
 
-def _load_config(model: str) -> Any:
+def read_config(model: str) -> Any:
+    """The transformers configuration of a model. Raises: ConfigError naming the key ``model``."""
+    if is_toy(model):
+        return toy_config(model)
     from transformers import AutoConfig
 
     path = Path(model)
