@@ -15,7 +15,7 @@ NAME = PACKAGE.name
 
 _PURE = {"base", "models", "workload", "kv", "storage", "transport", "traffic", "scheduler"}
 _CLUSTER = _PURE | {"config", "observability", "engine"}
-_ALL = _CLUSTER | {"cluster", "ops", "planning", "bench", "examples"}
+_ALL = _CLUSTER | {"cluster", "ops", "simulator", "planning", "bench", "examples"}
 MAY_IMPORT: dict[str, set[str]] = {
     "base": set(),
     "config": {"base"},
@@ -30,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"base", "kv", "traffic", "scheduler"},
     "cluster": _CLUSTER,
     "ops": _CLUSTER | {"cluster"},
-    "planning": _PURE | {"config"},
+    "simulator": _PURE | {"config", "observability"},
+    "planning": _PURE | {"config", "observability", "simulator"},
     "bench": _ALL,
     "cli": _ALL,
     # Each shows one port: of the rooms that own the ports it may use what a user's own module would.

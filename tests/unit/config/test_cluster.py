@@ -7,8 +7,10 @@ import yaml
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.config.cluster import ClusterConfig
+from dualpath_ray.config.hardware import hardware_of
 from dualpath_ray.config.load import effective, load_cluster, parse_cluster, read_yaml
 from dualpath_ray.config.modes import MODES, mode_overrides
+from dualpath_ray.models.load import load_model
 
 SMALLEST = {"prefill_nodes": 1, "decode_nodes": 2, "model": "toy-llama"}
 EXAMPLES = sorted((Path(__file__).parents[3] / "cluster_configs").glob("*.yaml"))
@@ -149,5 +151,8 @@ def test_a_policy_of_ones_own_is_a_mode():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_example_files_are_right(path):
     config = load_cluster(path)
-    assert config.model == "smollm2-135m" and config.block_tokens == 16
+    if config.hardware:  # simulated only
+        assert load_model(config.model) and hardware_of(config, str(path))
+    else:
+        assert config.model == "smollm2-135m" and config.block_tokens == 16
     assert path.stem.endswith(f"{config.prefill_nodes}p{config.decode_nodes}d")
