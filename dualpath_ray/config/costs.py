@@ -22,10 +22,12 @@ class Efficiency(Section):
 
     prefill_flops_ratio: Ratio = Field(description="Of the peak FLOPs: projections and FFN of prefill.")
     attention_flops_ratio: Ratio = Field(description="Of the peak FLOPs: attention of prefill, the indexer included.")
-    prefill_batch_s: NonNegativeFloat = Field(description="Seconds of a forward batch, whatever is in it.")
+    prefill_layer_s: NonNegativeFloat = Field(
+        description="Seconds of each layer of a forward batch, whatever is in it."
+    )
     hbm_ratio: Ratio = Field(description="Of the peak HBM bandwidth: reading weights and KV in decode.")
-    decode_step_s: NonNegativeFloat = Field(description="Seconds of a decode step beside reading weights and KV.")
-    decode_sequence_s: NonNegativeFloat = Field(description="Seconds that a sequence adds to a decode step.")
+    decode_layer_s: NonNegativeFloat = Field(description="Seconds of a layer of a decode step, whatever is in it.")
+    decode_sequence_s: NonNegativeFloat = Field(description="Seconds that a sequence adds to each layer of a step.")
     hbm_usable_ratio: Ratio = Field(0.9, description="Of HBM: weights and KV; activations take the rest.")
 
 

@@ -104,6 +104,7 @@ def _on_hardware(
         Delays(),
         engines=hardware.gpus,
         max_rows=free["prefill"] * per_layer,
+        prefill_group=shards["prefill"],
         hbm_tokens=hbm_tokens,
     )
 
@@ -149,6 +150,7 @@ def _spec(
     engines: int,
     max_rows: int,
     hbm_tokens: int,
+    prefill_group: int = 1,
     cores: int | None = None,
     threads: int = 1,
 ) -> ClusterSpec:
@@ -200,6 +202,7 @@ def _spec(
         hbm_tokens=hbm_tokens,
         report_interval_s=scheduler.fetch_interval_s,
         storage_bytes_per_s=bytes_per_s(config.storage.servers_bps) if config.storage.servers_bps else None,
+        prefill_group=prefill_group,
         cores=cores,
         threads=threads,
     )

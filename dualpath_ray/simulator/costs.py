@@ -1,7 +1,7 @@
 """How long an engine computes: a forward batch of prefill, a step of decode. From a data sheet or fitted to a run. Pure."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dualpath_ray.models.spec import ModelSpec, attention_flops_per_token
@@ -63,14 +63,25 @@ class PrefillModel:
         """As ``intra_engine.pack_batch`` asks: the attention of one layer."""
         return self.attention_s(cached_tokens, bsz) / self._model.num_layers
 
-    def batch_s(self, items: Iterable[tuple[int, int]]) -> float:
-        """Seconds of a forward batch of (cached tokens, new tokens)."""
-        costs, total = self._costs, self._costs.batch_s
-        for cached, new in items:
-            total += costs.request_s + costs.token_s * new + self.attention_s(cached, new)
-        return total
+    def in_step_s(self, batches: Iterable[Sequence[tuple[int, int]]], num_engines: int) -> float:
+        """Seconds of the batches of engines that compute in step, each of (cached tokens, new tokens).
+
+        Attention takes as long as the slowest engine's; projections and experts are spread over all of them.
+        """
+        costs = self._costs
+        slowest = num_new = 0.0
+        num_requests = 0
+        for batch in batches:
+            attention = 0.0
+            for cached, new in batch:
+                attention += self.attention_s(cached, new)
+                num_new += new
+            num_requests += len(batch)
+            if attention > slowest:
+                slowest = attention
+        return costs.batch_s + slowest + (costs.token_s * num_new + costs.request_s * num_requests) / num_engines
 
     def prompt_tokens_per_s(self, cached_tokens: int, new_tokens: int) -> float:
         """Prompt tokens, cached ones included, that an engine gets through: what beta is made of."""
-        alone = self._costs.batch_s
-        return (cached_tokens + new_tokens) / (self.batch_s([(cached_tokens, new_tokens)]) - alone)
+        alone = self.in_step_s([[(cached_tokens, new_tokens)]], 1) - self._costs.batch_s
+        return (cached_tokens + new_tokens) / alone

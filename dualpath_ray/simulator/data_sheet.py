@@ -16,7 +16,7 @@ def prefill_costs(model: ModelSpec, hardware: HardwareConfig, efficiency: Effici
     """Two FLOPs for each active parameter of a new token; attention at a share of its own."""
     peak = peak_flops(model, hardware)
     return PrefillCosts(
-        batch_s=efficiency.prefill_batch_s,
+        batch_s=efficiency.prefill_layer_s * model.num_layers,
         request_s=0.0,
         token_s=2 * model.active_parameters / (peak * efficiency.prefill_flops_ratio),
         s_per_attention_flop=1 / (peak * efficiency.attention_flops_ratio),
@@ -37,7 +37,7 @@ def decode_costs(model: ModelSpec, hardware: HardwareConfig, efficiency: Efficie
         per_context = model.indexer_dim * element
         per_sequence = model.top_k_tokens * (per_layer - model.indexer_dim) * element
     return DecodeCosts(
-        step_s=efficiency.decode_step_s + weight_bytes(model) / shards / bandwidth,
-        sequence_s=efficiency.decode_sequence_s + model.kv_layers * per_sequence / bandwidth,
+        step_s=efficiency.decode_layer_s * model.num_layers + weight_bytes(model) / shards / bandwidth,
+        sequence_s=efficiency.decode_sequence_s * model.num_layers + model.kv_layers * per_sequence / bandwidth,
         context_s=model.kv_layers * per_context / bandwidth,
     )

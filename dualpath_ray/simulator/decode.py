@@ -21,14 +21,13 @@ class DecodeEngine:
         index: int,
         processor: Processor,
         costs: DecodeCosts,
-        loopback: bool,
         finished: Callable[[SimRequest], None],
     ) -> None:
         self.node, self.index, self.engine_id = node, index, f"{node.name}/e{index}"
         self._loop, self._processor, self._costs, self._finished = loop, processor, costs, finished
         cnic = node.cnics[index]
         self.cnic_in, self.cnic_out = cnic[Direction.IN], cnic[Direction.OUT]
-        self.h2d_links = (self.cnic_out, self.cnic_in, node.dram) if loopback else ()
+        self.h2d_links = node.h2d_links[index]
         self._active: list[tuple[int, int, SimRequest]] = []  # heap by the step after which it has all its tokens
         self._joining: list[SimRequest] = []
         self._joined: list[SimRequest] = []  # at the last change: their second token comes with the next step

@@ -7,7 +7,7 @@ from typing import Any
 from dualpath_ray.base.types import Role, TrafficClass, node_name
 from dualpath_ray.simulator.events import EventLoop
 from dualpath_ray.simulator.fair_share import FairShare
-from dualpath_ray.simulator.spec import ClusterSpec
+from dualpath_ray.simulator.spec import ClusterSpec, NodeRates
 from dualpath_ray.traffic.nic import Direction, Nic, NicQueue
 
 _KV = TrafficClass.KV_CACHE
@@ -38,6 +38,7 @@ class SimNode:
         self.snic = Nic(f"{self.name}/snic", rates.snic_in, rates.snic_out, charged)
         self.cnics = [Nic(f"{self.name}/cnic{i}", rates.cnic, rates.cnic, charged) for i in range(spec.engines)]
         self.dram = NicQueue(f"{self.name}/dram", rates.dram, charged)
+        self.h2d_links = [self._h2d_links(i, rates, charged) for i in range(spec.engines)]
         self.free_blocks = spec.pe_blocks if role is Role.PREFILL else spec.de_blocks
         self.read_queue_tokens = 0
         self.read_bytes = 0
@@ -47,6 +48,13 @@ class SimNode:
         self._servers = servers if charged else None
         self._queued: deque[tuple[int, Callable[[Any], None], Any]] = deque()
         self._lease_queue: deque[tuple[int, Callable[[Any], None], Any]] = deque()
+
+    def _h2d_links(self, engine: int, rates: NodeRates, charged: bool) -> tuple[NicQueue, ...]:
+        """What a copy between this node's DRAM and an engine's HBM crosses; nothing where both are memory of a CPU."""
+        if rates.copy_engine:
+            return NicQueue(f"{self.name}/copy{engine}", rates.copy_engine, charged), self.dram
+        cnic = self.cnics[engine]
+        return (cnic[Direction.OUT], cnic[Direction.IN], self.dram) if rates.loopback else ()
 
     # storage ---------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,11 @@
-"""A simulated prefill engine: batches by the live packing rule, KV moved beside or before the computation (section 4.1)."""
+"""Simulated prefill: batches by the live packing rule, KV moved beside or before the computation (section 4.1).
+
+Engines that share a copy of the weights compute in step: data-parallel attention must finish together before the FFN
+(section 6, within a PE). An engine with its own copy is a group of one.
+"""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.scheduler.intra_engine import Chunk, pack_batch
@@ -13,74 +17,48 @@ from dualpath_ray.simulator.request import SimRequest
 from dualpath_ray.simulator.spec import ClusterSpec
 from dualpath_ray.traffic.nic import Direction
 
-_Item = tuple[SimRequest, int]  # with the new tokens that a batch computes of it
-
 
 class PrefillEngine:
-    """One engine. A request is added once its hit stands in a buffer; ``first_token`` is called when it is through."""
+    """One engine's queue, its part of a batch, and the moves of KV that this takes."""
 
-    def __init__(
-        self,
-        loop: EventLoop,
-        spec: ClusterSpec,
-        node: SimNode,
-        index: int,
-        processor: Processor,
-        model: PrefillModel,
-        first_token: Callable[[SimRequest], None],
-    ) -> None:
+    def __init__(self, spec: ClusterSpec, node: SimNode, index: int, model: PrefillModel) -> None:
         self.node, self.index, self.engine_id = node, index, f"{node.name}/e{index}"
-        self._loop, self._spec, self._processor, self._model = loop, spec, processor, model
-        self._first_token = first_token
-        self._ready: deque[SimRequest] = deque()
-        self._batch: list[_Item] = []
-        self._loaded_s = 0.0
-        self._work_s = 0.0
+        self._spec, self._model = spec, model
+        self.ready: deque[SimRequest] = deque()
+        self.batch: list[tuple[SimRequest, int]] = []  # with the new tokens that it computes of each
         self._token_bytes = spec.layout.token_bytes
-        self._layers = spec.layout.num_layers
         cnic = node.cnics[index]
         self.cnic_in, self.cnic_out = cnic[Direction.IN], cnic[Direction.OUT]
-        self._h2d_links = (self.cnic_out, self.cnic_in, node.dram) if spec.rates.loopback else ()
-        self.num_batches = 0
-        self.stall_s = self.batch_s = 0.0
-        self._started_s = 0.0
+        self._h2d_links = node.h2d_links[index]
+        self.group: PrefillGroup
 
     def add(self, request: SimRequest) -> None:
         """Its hit is loaded: it may be computed."""
-        self._ready.append(request)
-        if not self._batch:
-            self._start_batch()
+        self.ready.append(request)
+        self.group.wake()
 
-    def _start_batch(self) -> None:
-        spec, ready = self._spec, self._ready
+    def pack(self) -> list[tuple[int, int]]:
+        """Choose the next batch. Returns: (cached tokens, new tokens) of each of its requests."""
+        spec, ready = self._spec, self.ready
         chunks = (Chunk("", r.done_tokens, r.request.prompt_tokens - r.done_tokens) for r in ready)
         takes = pack_batch(
             chunks, self._model, spec.quota_s, spec.max_batch_tokens, spec.max_rows, spec.min_chunk_tokens
         )
-        batch = self._batch = [(ready[i], take.bsz) for i, take in enumerate(takes)]
-        now = self._started_s = self._loop.now_s
-        self._work_s = self._model.batch_s([(r.done_tokens, new) for r, new in batch])
-        loaded_s = now
-        for request, _ in batch:
+        self.batch = [(ready[i], take.bsz) for i, take in enumerate(takes)]
+        return [(request.done_tokens, new) for request, new in self.batch]
+
+    def load(self, now_s: float) -> float:
+        """Cached KV of the batch into the engine. Returns: when the last layer of it is there."""
+        loaded_s = now_s
+        for request, _ in self.batch:
             if not request.num_chunks:
-                request.prefill_start_s = now
-            end_s = self._load(request, now)
+                request.prefill_start_s = now_s
+            end_s = self._load(request, now_s)
             if end_s > loaded_s:
                 loaded_s = end_s
-        self._loaded_s = loaded_s
-        if spec.layerwise:
-            for request, new in batch:
-                self._push(request, new, now)
-            first_layer_s = now + (loaded_s - now) / self._layers
-        else:
-            first_layer_s = loaded_s
-        if first_layer_s > now:
-            self._loop.at(first_layer_s, self._compute)
-        else:
-            self._compute(None)
+        return loaded_s
 
     def _load(self, request: SimRequest, now_s: float) -> float:
-        """Cached KV into the engine. Returns: when the last layer of it is there."""
         hit, size = request.request.hit_tokens, self._token_bytes
         end_s = now_s
         if request.path is ReadPath.PE:
@@ -95,17 +73,95 @@ class PrefillEngine:
             end_s = max(end_s, move((decode.cnic_out, decode.node.dram, self.cnic_in), fetched, now_s))
         return end_s
 
-    def _push(self, request: SimRequest, new_tokens: int, now_s: float) -> None:
-        """New KV, and on the PE read path once the hit, to the DE buffer."""
-        tokens = new_tokens
-        if request.path is ReadPath.PE and not request.num_chunks:
-            tokens += request.request.hit_tokens
-        nbytes = tokens * self._token_bytes
-        request.cnic_out_bytes += nbytes
-        decode = request.decode
-        end_s = move((self.cnic_out, decode.cnic_in, decode.node.dram), nbytes, now_s)
-        if end_s > request.pushed_s:
-            request.pushed_s = end_s
+    def push(self, now_s: float) -> None:
+        """The batch's new KV, and on the PE read path once the hit, to the DE buffers."""
+        for request, new_tokens in self.batch:
+            tokens = new_tokens
+            if request.path is ReadPath.PE and not request.num_chunks:
+                tokens += request.request.hit_tokens
+            nbytes = tokens * self._token_bytes
+            request.cnic_out_bytes += nbytes
+            decode = request.decode
+            end_s = move((self.cnic_out, decode.cnic_in, decode.node.dram), nbytes, now_s)
+            if end_s > request.pushed_s:
+                request.pushed_s = end_s
+
+    def end(self, now_s: float, s_per_new_token: float) -> list[SimRequest]:
+        """The batch is computed. Returns: the requests that are through.
+
+        Args: s_per_new_token: that the last layer's KV takes to leave after it has been computed.
+        """
+        through = []
+        for request, new in self.batch:
+            request.pushed_s = max(request.pushed_s, now_s + new * s_per_new_token)
+            request.done_tokens += new
+            request.num_chunks += 1
+            if request.done_tokens == request.request.prompt_tokens:
+                self.ready.popleft()  # a batch covers the head of the queue, and only its last request is cut
+                request.first_token_s = now_s
+                through.append(request)
+        self.batch = []
+        return through
+
+
+class PrefillGroup:
+    """Engines that compute in step. ``first_token`` gets each request whose prefill is over."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        spec: ClusterSpec,
+        engines: Sequence[PrefillEngine],
+        processor: Processor,
+        model: PrefillModel,
+        first_token: Callable[[SimRequest], None],
+    ) -> None:
+        self._loop, self._spec, self._processor, self._model = loop, spec, processor, model
+        self._engines, self._first_token = engines, first_token
+        for engine in engines:
+            engine.group = self
+        self._running = False
+        self._loaded_s = self._work_s = self._started_s = 0.0
+        self._layers = spec.layout.num_layers
+        rate = spec.rates.cnic if not spec.oracle else None
+        self._s_per_new_token = spec.layout.bytes_per_token_layer / rate if rate and spec.layerwise else 0.0
+        self.num_batches = 0
+        self.stall_s = self.batch_s = 0.0
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds of computation."""
+        return self._processor.busy_s
+
+    def wake(self) -> None:
+        """An engine has something to compute; it waits for the batch that runs."""
+        if not self._running:
+            self._start()
+
+    def _start(self) -> None:
+        self._running = True
+        now = self._started_s = self._loop.now_s
+        batches = [engine.pack() for engine in self._engines if engine.ready]
+        self._work_s = self._model.in_step_s(batches, len(self._engines))
+        loaded_s = now
+        for engine in self._engines:
+            if engine.batch:
+                loaded_s = max(loaded_s, engine.load(now))
+        self._loaded_s = loaded_s
+        if self._spec.layerwise:
+            self._push()
+            compute_s = now + (loaded_s - now) / self._layers  # the first layer is there
+        else:
+            compute_s = loaded_s
+        if compute_s > now:
+            self._loop.at(compute_s, self._compute)
+        else:
+            self._compute(None)
+
+    def _push(self) -> None:
+        for engine in self._engines:
+            if engine.batch:
+                engine.push(self._loop.now_s)
 
     def _compute(self, _: None) -> None:
         self._processor.start(self._work_s, self._on_computed)
@@ -115,28 +171,21 @@ class PrefillEngine:
         # Layer after layer: the last one computes only after it has been loaded.
         end_s = self._loaded_s + self._work_s / self._layers if self._spec.layerwise else now
         if end_s > now:
-            self._loop.at(end_s, self._end_batch)
+            self._loop.at(end_s, self._end)
         else:
-            self._end_batch(None)
+            self._end(None)
 
-    def _end_batch(self, _: None) -> None:
-        now, spec = self._loop.now_s, self._spec
-        batch, self._batch = self._batch, []
+    def _end(self, _: None) -> None:
+        now = self._loop.now_s
         self.num_batches += 1
         self.batch_s += now - self._started_s
         self.stall_s += max(0.0, now - self._started_s - self._work_s)
-        rate = spec.rates.cnic
-        for request, new in batch:
-            if spec.layerwise:  # the last layer's KV leaves after it has been computed
-                last_layer = new * self._token_bytes / self._layers / rate if rate and not spec.oracle else 0.0
-                request.pushed_s = max(request.pushed_s, now + last_layer)
-            else:
-                self._push(request, new, now)
-            request.done_tokens += new
-            request.num_chunks += 1
-            if request.done_tokens == request.request.prompt_tokens:
-                self._ready.popleft()  # a batch covers the head of the queue, and only its last request is cut
-                request.first_token_s = now
-                self._first_token(request)
-        if self._ready and not self._batch:
-            self._start_batch()
+        if not self._spec.layerwise:
+            self._push()
+        for engine in self._engines:
+            if engine.batch:
+                for request in engine.end(now, self._s_per_new_token):
+                    self._first_token(request)
+        self._running = False
+        if any(engine.ready for engine in self._engines):
+            self._start()

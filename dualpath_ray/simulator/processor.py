@@ -11,6 +11,7 @@ class Processor(Protocol):
     """Carries out one piece of work at a time, in seconds of the engine alone on its processor."""
 
     shared: bool  # how long work takes depends on others
+    busy_s: float
 
     def start(self, work_s: float, call: Callable[[Any], None], argument: Any = None) -> None: ...
 

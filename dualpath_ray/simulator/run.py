@@ -55,7 +55,6 @@ class Simulation:
     def record(self, mode: str) -> RunRecord:
         """The run as a live one is recorded."""
         spec, nodes, now = self.spec, self.system.nodes, self.loop.now_s
-        prefill = self.system.prefill.values()
         return RunRecord(
             mode=mode,
             read_path=spec.read_path,
@@ -83,7 +82,10 @@ class Simulation:
                 name: [(asked, done, int(nbytes)) for asked, done, nbytes in node.read_spans]
                 for name, node in nodes.items()
             },
-            engines={e.engine_id: {"stall_s": e.stall_s, "compute_s": e.batch_s} for e in prefill},
+            engines={
+                engine.engine_id: {"stall_s": engine.group.stall_s, "compute_s": engine.group.batch_s}
+                for engine in self.system.prefill.values()
+            },
         )
 
     def _on_end(self, request: SimRequest) -> None:

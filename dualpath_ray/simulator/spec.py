@@ -13,7 +13,7 @@ class NodeRates:
     """Bytes per second of each direction of a node's links. None: as fast as one likes, but bytes are counted.
 
     ``dram`` is half duplex: reads and writes share it. ``loopback``: a GPU's own CNIC moves what goes between DRAM and
-    HBM (section 5.2), and is charged for it.
+    HBM (section 5.2), and is charged for it. ``copy_engine``: a copy engine of each GPU does that at this rate instead.
     """
 
     snic_in: float | None
@@ -21,6 +21,7 @@ class NodeRates:
     cnic: float | None
     dram: float | None = None
     loopback: bool = False
+    copy_engine: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class ClusterSpec:
     hbm_tokens: int  # of a decode engine
     report_interval_s: float
     storage_bytes_per_s: float | None = None
+    prefill_group: int = 1  # engines that share a copy of the weights, and so compute in step
     cores: int | None = None
     threads: int = 1  # of an engine, when cores are shared
 

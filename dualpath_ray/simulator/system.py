@@ -12,7 +12,7 @@ from dualpath_ray.simulator.events import EventLoop
 from dualpath_ray.simulator.fair_share import FairShare
 from dualpath_ray.simulator.leader import SimLeader
 from dualpath_ray.simulator.node import SimNode, move
-from dualpath_ray.simulator.prefill import PrefillEngine
+from dualpath_ray.simulator.prefill import PrefillEngine, PrefillGroup
 from dualpath_ray.simulator.processor import OwnProcessor, Processor, SharedCores
 from dualpath_ray.simulator.request import SimRequest
 from dualpath_ray.simulator.spec import ClusterSpec
@@ -41,17 +41,20 @@ class SimSystem:
                 for i in range(spec.engines):
                     engine: PrefillEngine | DecodeEngine
                     if role is Role.PREFILL:
-                        engine = PrefillEngine(loop, spec, node, i, self._processor(), model, self._first_token)
+                        engine = PrefillEngine(spec, node, i, model)
                         self.prefill[engine.engine_id] = engine
                     else:
-                        engine = DecodeEngine(
-                            loop, node, i, self._processor(), spec.decode_costs, spec.rates.loopback, self._decoded
-                        )
+                        engine = DecodeEngine(loop, node, i, self._processor(), spec.decode_costs, self._decoded)
                         self.decode[engine.engine_id] = engine
                     ids.append(engine.engine_id)
                 self.leaders[node.name] = SimLeader(
                     loop, node, ids, spec.layout.block_tokens, spec.hbm_tokens, spec.report_interval_s, self._on_report
                 )
+        engines = list(self.prefill.values())
+        self.prefill_groups = [
+            PrefillGroup(loop, spec, engines[i : i + spec.prefill_group], self._processor(), model, self._first_token)
+            for i in range(0, len(engines), spec.prefill_group)
+        ]
         self._requests: dict[str, SimRequest] = {}
         self._started = False
         for leader in self.leaders.values():
