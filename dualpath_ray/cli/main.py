@@ -7,6 +7,7 @@ import click
 
 from dualpath_ray import __version__
 from dualpath_ray.cli.bench import bench
+from dualpath_ray.cli.calibrate import calibrate
 from dualpath_ray.cli.config import config
 from dualpath_ray.cli.demo import demo
 from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
@@ -29,6 +30,7 @@ cli.add("try", demo)
 cli.add("try", models)
 cli.add("run", rollout)
 cli.add("plan", simulate)
+cli.add("plan", calibrate)
 cli.add("plan", config)
 cli.add("plan", profile)
 cli.add("measure", bench)

@@ -53,6 +53,9 @@ class FittedDelays(Section):
 
     submit_s: NonNegativeFloat = Field(description="From submit to both engines having the request.")
     hand_over_s: NonNegativeFloat = Field(description="From the last push to the decode engine.")
+    turn_s: NonNegativeFloat = Field(
+        description="From a turn's last token to the submit of the next, without its tool."
+    )
 
 
 class FittedCosts(Section):
@@ -62,11 +65,13 @@ class FittedCosts(Section):
     fitted_to: str = Field(description="The run, in words.")
     cores: PositiveInt | None = Field(None, description="Cores that all engines share. Unset: each has its own GPU.")
     threads: PositiveInt = Field(1, description="Threads of an engine.")
-    max_context_tokens: PositiveInt | None = Field(None, description="Longest context of the run.")
+    prompt_tokens_per_s: PositiveFloat = Field(description="What the profile of the engine says; beta is 5 s of it.")
     prefill: FittedPrefill
     decode: FittedDecode
     delays: FittedDelays
-    bytes_per_s: PositiveFloat | None = Field(None, description="Storage reads of a node where no rate limits them.")
+    read_bytes_per_s: PositiveFloat | None = Field(
+        None, description="Storage reads of a node where no rate limits them."
+    )
 
 
 def efficiency_of(hardware: str, model: str) -> Efficiency:

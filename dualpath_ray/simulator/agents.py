@@ -16,8 +16,11 @@ class Agents:
     ``on_turn`` may be set: it gets every request that is over.
     """
 
-    def __init__(self, loop: EventLoop, trajectories: Sequence[TrajectoryLengths], block_tokens: int) -> None:
-        self._loop, self._trajectories, self._block_tokens = loop, trajectories, block_tokens
+    def __init__(
+        self, loop: EventLoop, trajectories: Sequence[TrajectoryLengths], block_tokens: int, turn_s: float
+    ) -> None:
+        """Args: turn_s: that an agent takes from a turn's end to the next submit, without its tool."""
+        self._loop, self._trajectories, self._block_tokens, self._turn_s = loop, trajectories, block_tokens, turn_s
         self._turn: list[int] = []
         self._context: list[int] = []
         self._written_s: list[float] = []
@@ -53,8 +56,8 @@ class Agents:
         length = self._length(agent, self._turn[agent])
         if length is None:
             self.num_done += 1
-        elif length[2] > 0:
-            self._loop.at(self._loop.now_s + length[2], self._submit, agent)
+        elif (delay_s := length[2] + self._turn_s) > 0:
+            self._loop.at(self._loop.now_s + delay_s, self._submit, agent)
         else:
             self._submit(agent)
 

@@ -113,7 +113,7 @@ def _fitted(config: ClusterConfig, turn: TypicalTurn, model: ModelSpec, costs: F
     if costs.model != config.model:
         raise ConfigError(f"--costs: they were fitted to {costs.model}, but this system runs {config.model}")
     node = config.node
-    snic = bytes_per_s(node.snic_bps) if node.snic_bps else costs.bytes_per_s
+    snic = bytes_per_s(node.snic_bps) if node.snic_bps else costs.read_bytes_per_s
     rates = NodeRates(
         snic_in=snic,
         snic_out=bytes_per_s(node.snic_write_bps) if node.snic_write_bps else snic,
@@ -133,6 +133,7 @@ def _fitted(config: ClusterConfig, turn: TypicalTurn, model: ModelSpec, costs: F
         engines=node.gpus,
         max_rows=context,
         hbm_tokens=hbm // layout.token_bytes if hbm else 8 * context,
+        beta_tokens=int(BETA_S * costs.prompt_tokens_per_s),
         cores=costs.cores,
         threads=costs.threads,
     )
@@ -150,6 +151,7 @@ def _spec(
     engines: int,
     max_rows: int,
     hbm_tokens: int,
+    beta_tokens: int | None = None,
     prefill_group: int = 1,
     cores: int | None = None,
     threads: int = 1,
@@ -167,9 +169,10 @@ def _spec(
             f"engine.hbm_kv_bytes: a decode engine has HBM for {hbm_tokens} tokens, too few for one request of {context}; "
             "more decode nodes share the weights, or --token-scale makes contexts shorter"
         )
-    beta = scheduler.beta_tokens or int(
+    profiled = beta_tokens or int(
         BETA_S * PrefillModel(prefill, model).prompt_tokens_per_s(turn.cached_tokens, turn.new_tokens)
     )
+    beta = scheduler.beta_tokens or profiled
     alpha = scheduler.alpha_tokens or (int(ALPHA_S * rates.snic_in / layout.token_bytes) if rates.snic_in else 0)
     if scheduler.oracle:
         rates = NodeRates(None, None, None, None, rates.loopback)

@@ -73,8 +73,9 @@ class PrefillEngine:
             end_s = max(end_s, move((decode.cnic_out, decode.node.dram, self.cnic_in), fetched, now_s))
         return end_s
 
-    def push(self, now_s: float) -> None:
-        """The batch's new KV, and on the PE read path once the hit, to the DE buffers."""
+    def push(self, now_s: float) -> float:
+        """The batch's new KV, and on the PE read path once the hit, to the DE buffers. Returns: when it is there."""
+        left_s = now_s
         for request, new_tokens in self.batch:
             tokens = new_tokens
             if request.path is ReadPath.PE and not request.num_chunks:
@@ -85,6 +86,9 @@ class PrefillEngine:
             end_s = move((self.cnic_out, decode.cnic_in, decode.node.dram), nbytes, now_s)
             if end_s > request.pushed_s:
                 request.pushed_s = end_s
+            if end_s > left_s:
+                left_s = end_s
+        return left_s
 
     def end(self, now_s: float, s_per_new_token: float) -> list[SimRequest]:
         """The batch is computed. Returns: the requests that are through.
@@ -158,10 +162,10 @@ class PrefillGroup:
         else:
             self._compute(None)
 
-    def _push(self) -> None:
-        for engine in self._engines:
-            if engine.batch:
-                engine.push(self._loop.now_s)
+    def _push(self) -> float:
+        """Returns: when the last of it has left."""
+        now = self._loop.now_s
+        return max(engine.push(now) for engine in self._engines if engine.batch)
 
     def _compute(self, _: None) -> None:
         self._processor.start(self._work_s, self._on_computed)
@@ -180,12 +184,19 @@ class PrefillGroup:
         self.num_batches += 1
         self.batch_s += now - self._started_s
         self.stall_s += max(0.0, now - self._started_s - self._work_s)
+        left_s = now
         if not self._spec.layerwise:
-            self._push()
+            left_s = self._push()
         for engine in self._engines:
             if engine.batch:
                 for request in engine.end(now, self._s_per_new_token):
                     self._first_token(request)
+        if left_s > now:  # the next batch needs the room that this one's KV of all layers takes until it has left
+            self._loop.at(left_s, self._next)
+        else:
+            self._next(None)
+
+    def _next(self, _: None) -> None:
         self._running = False
         if any(engine.ready for engine in self._engines):
             self._start()

@@ -22,7 +22,7 @@ class Simulation:
     def __init__(self, spec: ClusterSpec, trajectories: Sequence[TrajectoryLengths]) -> None:
         self.spec = spec
         self.loop = EventLoop()
-        self.agents = Agents(self.loop, trajectories, spec.layout.block_tokens)
+        self.agents = Agents(self.loop, trajectories, spec.layout.block_tokens, spec.delays.turn_s)
         self.system = SimSystem(self.loop, spec, self._on_end)
         self.agents.attach(self.system)
         self._number = {name: i for i, name in enumerate([*self.system.prefill, *self.system.decode])}

@@ -26,10 +26,15 @@ class NodeRates:
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Seconds that a turn waits for messages: submit to decision to engines, and the hand-over between the engines."""
+    """Seconds that a turn waits for messages.
+
+    ``submit_s``: until both engines have it; ``hand_over_s``: from the last push to the decode engine; ``turn_s``: from
+    its last token to the submit of the trajectory's next turn.
+    """
 
     submit_s: float = 0.0
     hand_over_s: float = 0.0
+    turn_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
