@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dualpath_ray.models.spec import ModelSpec, attention_flops_per_token
 
@@ -48,6 +49,14 @@ class DecodeCosts:
         return int(steps + 1e-6)
 
 
+class StepTimes(NamedTuple):
+    """Seconds: of the whole batch; of the attention of the slowest engine in it; and of the mean engine's."""
+
+    work_s: float
+    slowest_attention_s: float
+    mean_attention_s: float
+
+
 class PrefillModel:
     """The time of a batch, and the attention of a request in one layer as the compute quota predicts it (section 6)."""
 
@@ -63,13 +72,13 @@ class PrefillModel:
         """As ``intra_engine.pack_batch`` asks: the attention of one layer."""
         return self.attention_s(cached_tokens, bsz) / self._model.num_layers
 
-    def in_step_s(self, batches: Iterable[Sequence[tuple[int, int]]], num_engines: int) -> float:
-        """Seconds of the batches of engines that compute in step, each of (cached tokens, new tokens).
+    def in_step(self, batches: Iterable[Sequence[tuple[int, int]]], num_engines: int) -> "StepTimes":
+        """The batches of engines that compute in step, each of (cached tokens, new tokens).
 
         Attention takes as long as the slowest engine's; projections and experts are spread over all of them.
         """
         costs = self._costs
-        slowest = num_new = 0.0
+        slowest = total = num_new = 0.0
         num_requests = 0
         for batch in batches:
             attention = 0.0
@@ -77,11 +86,13 @@ class PrefillModel:
                 attention += self.attention_s(cached, new)
                 num_new += new
             num_requests += len(batch)
+            total += attention
             if attention > slowest:
                 slowest = attention
-        return costs.batch_s + slowest + (costs.token_s * num_new + costs.request_s * num_requests) / num_engines
+        spread = (costs.token_s * num_new + costs.request_s * num_requests) / num_engines
+        return StepTimes(costs.batch_s + slowest + spread, slowest, total / num_engines)
 
     def prompt_tokens_per_s(self, cached_tokens: int, new_tokens: int) -> float:
         """Prompt tokens, cached ones included, that an engine gets through: what beta is made of."""
-        alone = self.in_step_s([[(cached_tokens, new_tokens)]], 1) - self._costs.batch_s
+        alone = self.in_step([[(cached_tokens, new_tokens)]], 1).work_s - self._costs.batch_s
         return (cached_tokens + new_tokens) / alone

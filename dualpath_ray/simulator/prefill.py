@@ -129,6 +129,9 @@ class PrefillGroup:
         self._layers = spec.layout.num_layers
         rate = spec.rates.cnic if not spec.oracle else None
         self._s_per_new_token = spec.layout.bytes_per_token_layer / rate if rate and spec.layerwise else 0.0
+        self.attention_s: list[
+            tuple[float, float, float]
+        ] = []  # of each batch: its start, the slowest engine, the mean
         self.num_batches = 0
         self.stall_s = self.batch_s = 0.0
 
@@ -146,7 +149,8 @@ class PrefillGroup:
         self._running = True
         now = self._started_s = self._loop.now_s
         batches = [engine.pack() for engine in self._engines if engine.ready]
-        self._work_s = self._model.in_step_s(batches, len(self._engines))
+        self._work_s, slowest_s, mean_s = self._model.in_step(batches, len(self._engines))
+        self.attention_s.append((now, slowest_s, mean_s))
         loaded_s = now
         for engine in self._engines:
             if engine.batch:

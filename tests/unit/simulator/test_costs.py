@@ -27,7 +27,8 @@ def test_whole_steps_is_the_inverse(costs, num_steps, num_sequences, context, pa
 def test_attention_of_a_batch_grows_with_its_tokens(cached, bsz, more):
     model = PrefillModel(PrefillCosts(0.1, 0.01, 1e-4, 1e-15), known_model("deepseek-v3.2"))
     assert model.predict_s(cached, bsz) < model.predict_s(cached, bsz + more)
-    alone = model.in_step_s([[(cached, bsz)]], 1)
-    assert model.in_step_s([[(cached, bsz)] * 3], 1) == pytest.approx(3 * (alone - 0.1) + 0.1)
-    assert model.in_step_s([[(cached, bsz)]] * 3, 3) == pytest.approx(alone)
-    assert model.in_step_s([[(cached, bsz)], [(cached, bsz + more)]], 2) >= alone
+    alone = model.in_step([[(cached, bsz)]], 1).work_s
+    assert model.in_step([[(cached, bsz)] * 3], 1).work_s == pytest.approx(3 * (alone - 0.1) + 0.1)
+    assert model.in_step([[(cached, bsz)]] * 3, 3).work_s == pytest.approx(alone)
+    uneven = model.in_step([[(cached, bsz)], [(cached, bsz + more)]], 2)
+    assert uneven.work_s >= alone and uneven.slowest_attention_s > uneven.mean_attention_s

@@ -1,0 +1,109 @@
+"""Simulated experiments of the reproduction: each is run once, however many figures show it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dualpath_ray.config.load import load_cluster
+from dualpath_ray.config.modes import mode_overrides
+from dualpath_ray.observability.turn_columns import column
+from dualpath_ray.planning.online import Online, online_means, poisson_arrivals
+from dualpath_ray.simulator.build import cluster_spec, typical_turn
+from dualpath_ray.simulator.run import Simulation
+from dualpath_ray.simulator.spec import ClusterSpec
+from dualpath_ray.workload.synthetic import PAPER_TRAJECTORIES, TABLE_2, generate_lengths
+from dualpath_ray.workload.trajectory import TrajectoryLengths
+
+ONLINE_S = 2000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """What is kept of a run in which all agents start at once."""
+
+    jct_s: float
+    snic_max_over_mean: float  # over all nodes
+    attention_max_over_mean: float  # over the engines of a group, in the first 5 % of the run
+    num_turns: int
+
+
+class Lab:
+    """Configurations by name from ``config_dir``; runs are kept by what they were asked for."""
+
+    def __init__(self, config_dir: Path, echo: Callable[[str], None]) -> None:
+        self._config_dir, self._echo = config_dir, echo
+        self._offline: dict[Any, Offline] = {}
+        self._online: dict[Any, dict[str, float]] = {}
+        self._traces: dict[Any, list[TrajectoryLengths]] = {}
+
+    def trace(self, name: str, append_scale: float = 1.0) -> list[TrajectoryLengths]:
+        """500 trajectories of Table 2; ``append_scale`` multiplies what is appended after the first turn."""
+        key = (name, append_scale)
+        if key not in self._traces:
+            made = generate_lengths(TABLE_2[name], num_trajectories=PAPER_TRAJECTORIES, seed=0)
+            self._traces[key] = [_scaled(each, append_scale) for each in made]
+        return self._traces[key]
+
+    def offline(
+        self, config: str, mode: str, num_agents: int, trace: str = "table2-64k", append_scale: float = 1.0
+    ) -> Offline:
+        """All agents at once."""
+        key = (config, mode, num_agents, trace, append_scale)
+        if key not in self._offline:
+            simulation = Simulation(self._spec(config, mode, trace, append_scale), self.trace(trace, append_scale))
+            simulation.offline(num_agents)
+            found = self._offline[key] = _kept(simulation, mode)
+            scaled = f", append x{append_scale:g}" if append_scale != 1 else ""
+            self._echo(f"  {config} {mode}, {num_agents} agents, {trace}{scaled}: JCT {found.jct_s:.0f} s")
+        return self._offline[key]
+
+    def online(self, config: str, mode: str, aps: float) -> dict[str, float]:
+        """Agents arrive at a rate; means of TTFT, TTST, TPOT, and the mean job completion time of a trajectory."""
+        key = (config, mode, aps)
+        if key not in self._online:
+            simulation = Simulation(self._spec(config, mode, "table2-64k", 1.0), self.trace("table2-64k"))
+            online = Online(aps, ONLINE_S, 0)
+            simulation.online(poisson_arrivals(online), ONLINE_S)
+            found = self._online[key] = online_means(simulation.record(mode), online)
+            self._echo(
+                f"  {config} {mode}, {aps:g} agents/s: TTFT {found['ttft_s']:.2f} s, TTST {found['ttst_s']:.3f} s, "
+                f"TPOT {1000 * found['tpot_s']:.1f} ms"
+            )
+        return self._online[key]
+
+    def speedup(self, config: str, num_agents: int, trace: str = "table2-64k", append_scale: float = 1.0) -> float:
+        """JCT of Basic over JCT of Ours."""
+        basic, ours = (self.offline(config, mode, num_agents, trace, append_scale) for mode in ("basic", "scheduled"))
+        return basic.jct_s / ours.jct_s
+
+    def _spec(self, config: str, mode: str, trace: str, append_scale: float) -> ClusterSpec:
+        path = self._config_dir / f"{config}.yaml"
+        loaded = load_cluster(path, mode_overrides(mode))
+        return cluster_spec(loaded, str(path), typical_turn(self.trace(trace, append_scale)))
+
+
+def _kept(simulation: Simulation, mode: str) -> Offline:
+    record = simulation.record(mode)
+    read = list(record.snic_read_bytes.values())
+    first = 0.05 * record.jct_s
+    batches = [
+        (slowest, mean)
+        for group in simulation.system.prefill_groups
+        for start_s, slowest, mean in group.attention_s
+        if start_s <= first
+    ]
+    return Offline(
+        record.jct_s,
+        max(read) * len(read) / sum(read) if sum(read) else 1.0,
+        sum(slowest for slowest, _ in batches) / sum(mean for _, mean in batches),
+        len(column(record.turns, "turn")),
+    )
+
+
+def _scaled(trajectory: TrajectoryLengths, scale: float) -> TrajectoryLengths:
+    if scale == 1.0:
+        return trajectory
+    first, *later = trajectory.turns
+    turns = (first, *((max(1, round(append * scale)), gen, delay_s) for append, gen, delay_s in later))
+    return TrajectoryLengths(trajectory.trajectory_id, turns)
