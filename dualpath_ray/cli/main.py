@@ -15,6 +15,7 @@ from dualpath_ray.cli.explain import explain
 from dualpath_ray.cli.groups import GroupedCommands
 from dualpath_ray.cli.models import models
 from dualpath_ray.cli.profile import profile
+from dualpath_ray.cli.reproduce import reproduce
 from dualpath_ray.cli.rollout import rollout
 from dualpath_ray.cli.simulate import simulate
 
@@ -31,6 +32,7 @@ cli.add("try", models)
 cli.add("run", rollout)
 cli.add("plan", simulate)
 cli.add("plan", calibrate)
+cli.add("plan", reproduce)
 cli.add("plan", config)
 cli.add("plan", profile)
 cli.add("measure", bench)
