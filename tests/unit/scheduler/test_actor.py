@@ -8,7 +8,7 @@ import pytest
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.types import Role
 from dualpath_ray.scheduler.actor import RequestScheduler
-from dualpath_ray.scheduler.decision_log import replay
+from dualpath_ray.scheduler.decision_log import replay, to_record
 
 GROUPS = [("p0", Role.PREFILL), ("d0", Role.DECODE)]
 
@@ -70,7 +70,7 @@ def test_the_log_has_the_inputs_and_the_wire_has_not(make, scheduler):
     scheduler.fetch(make.prefill(), 0.0)
     scheduler.fetch(make.decode(), 0.0)
     scheduler.submit([make.request(f"r{i}") for i in range(3)])
-    records = json.loads(json.dumps(scheduler.decisions(1)))
+    records = [json.loads(json.dumps(to_record(decision))) for decision in scheduler.decisions(1)]
     assert [record["seq"] for record in records] == [2, 3]
     delivered = pickle.loads(pickle.dumps([decision for _, decision in scheduler.fetch(make.decode(), 0.0)]))
     assert [decision.inputs for decision in delivered] == [None] * 3
@@ -83,7 +83,7 @@ def test_the_log_is_bounded(make):
     scheduler.fetch(make.prefill(), 0.0)
     scheduler.fetch(make.decode(), 0.0)
     scheduler.submit([make.request(f"r{i}") for i in range(5)])
-    assert [record["seq"] for record in scheduler.decisions(0)] == [4, 5]
+    assert [decision.seq for decision in scheduler.decisions(0)] == [4, 5]
 
 
 def test_cancel_limits_and_dead_groups_pass_through(make, scheduler):
@@ -92,7 +92,7 @@ def test_cancel_limits_and_dead_groups_pass_through(make, scheduler):
     scheduler.submit([make.request("r0"), make.request("r1")])
     assert scheduler.cancel("r0") == (True, "") and scheduler.cancel("r0") == (False, "")
     scheduler.set_limits(type(make.limits)(1000, 7000))
-    assert [record["request_id"] for record in scheduler.decisions(0)] == ["r1"]
+    assert [decision.request_id for decision in scheduler.decisions(0)] == ["r1"]
     scheduler.remove_group("p0")
     assert set(scheduler.status()["groups"]) == {"d0"}
     assert scheduler.ping()
