@@ -5,7 +5,7 @@ The caller leads one group more and takes its times: of a fetch, and of an empty
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from itertools import islice
@@ -71,17 +71,23 @@ class _Leaders:
             self._fetch(some)
 
     def saturate(self, seconds: float) -> tuple[float, float]:
-        """Fetch without a pause. Returns: assignments and calls a second."""
+        """Fetch without a pause, for half of the groups while the other half takes in its answers.
+
+        Returns: assignments and calls a second.
+        """
         start, taken, self._num_calls = time.perf_counter(), 0, 0
+        under_way: deque[tuple[list[CountingGroup], list[Any]]] = deque()
+        size = max(1, min(_IN_FLIGHT, len(self._groups) // 2))
         while (elapsed := time.perf_counter() - start) < seconds:
-            for some in _chunks(self._groups, _IN_FLIGHT):
+            for some in _chunks(self._groups, size):
                 ended = 0
                 for group in some:
                     count = group.finish(FINISHED if group.role is Role.DECODE else len(group.running))
                     ended += count if group.role is Role.DECODE else 0
                 submits = [self._submit(min(SUBMITTED, ended - i)) for i in range(0, ended, SUBMITTED)]
-                taken += self._fetch(some)
-                self._get(submits)
+                under_way.append((some, submits + self._ask(some)))
+                if len(under_way) > 1:
+                    taken += self._take(*under_way.popleft())
         return taken / elapsed, self._num_calls / elapsed
 
     def pace(self, seconds: float, rate: Rate) -> tuple[float, float]:
@@ -89,9 +95,7 @@ class _Leaders:
         period = {Role.PREFILL: rate.prefill_batch_s, Role.DECODE: rate.decode_batch_s}
         rng = np.random.default_rng(1)
         start = time.perf_counter()
-        due = [
-            (start + rng.uniform(0, period[group.role]), index, group) for index, group in enumerate(self._groups)
-        ]
+        due = [(start + rng.uniform(0, period[group.role]), index, group) for index, group in enumerate(self._groups)]
         heapify(due)
         arrived: dict[str, deque[float]] = {group.group_id: deque() for group in self._groups}
         taken = submitted = self._num_calls = 0
@@ -105,8 +109,9 @@ class _Leaders:
             for group in some:
                 times = arrived[group.group_id]
                 stay = 0.0 if group.role is Role.PREFILL else rate.decode_s
-                ended = sum(1 for _ in _until(times, now - stay))
-                group.finish(ended)
+                while times and times[0] <= now - stay:
+                    times.popleft()
+                    group.finish(1)
             sent = []
             while submitted + SUBMITTED <= elapsed * rate.turns_per_s:
                 sent.append(self._submit(SUBMITTED))
@@ -121,10 +126,17 @@ class _Leaders:
         return taken / elapsed, self._num_calls / elapsed
 
     def _fetch(self, some: list[CountingGroup]) -> int:
-        """Fetch for these groups at the same time. Returns: requests that decode groups have got."""
+        return self._take(some, self._ask(some))
+
+    def _ask(self, some: list[CountingGroup]) -> list[Any]:
+        """Fetches for these groups at the same time."""
         self._num_calls += len(some)
-        answers = self._get([self._scheduler.fetch_now.remote(group.report()) for group in some])
-        taken = [group.take(found) for group, found in zip(some, answers, strict=True)]
+        return [self._scheduler.fetch_now.remote(group.report()) for group in some]
+
+    def _take(self, some: list[CountingGroup], answers: list[Any]) -> int:
+        """Give the groups the last of these answers. Returns: requests that decode groups have got."""
+        found = self._get(answers)[-len(some) :]
+        taken = [group.take(pairs) for group, pairs in zip(some, found, strict=True)]
         return sum(n for group, n in zip(some, taken, strict=True) if group.role is Role.DECODE)
 
     def _submit(self, count: int) -> Any:
@@ -207,11 +219,3 @@ def _cpu_s(scheduler: Any) -> float:
 
 def _chunks(every: list[CountingGroup], size: int) -> Iterable[list[CountingGroup]]:
     return (every[i : i + size] for i in range(0, len(every), size))
-
-
-def _until(times: deque[float], limit_s: float) -> Iterator[float]:
-    """Take out the times up to a limit."""
-    while times and times[0] <= limit_s:
-        yield times.popleft()
-
-

@@ -9,6 +9,7 @@ from dualpath_ray.base.types import ReadPath, Role
 from dualpath_ray.scheduler.state import (
     Decision,
     DecodeLoad,
+    EngineLoad,
     FetchLimits,
     GroupReport,
     NicLoad,
@@ -69,13 +70,15 @@ class CountingGroup:
     def report(self) -> GroupReport:
         """What a leader tells after a batch; reads are over by then."""
         node = NodeLoad(self.group_id, 0, self._read_tokens * TOKEN_BYTES, True, BUFFER_TOKENS, self._nics)
-        if self.role is Role.PREFILL:
-            loads = tuple(PrefillLoad(name, count, tokens) for name, (count, tokens) in self._loads.items())
-        else:
-            loads = tuple(DecodeLoad(name, n, tokens, HBM_TOKENS - tokens) for name, (n, tokens) in self._loads.items())
+        loads: list[EngineLoad] = []
+        for name, (count, tokens) in self._loads.items():
+            if self.role is Role.PREFILL:
+                loads.append(PrefillLoad(name, count, tokens))
+            else:
+                loads.append(DecodeLoad(name, count, tokens, HBM_TOKENS - tokens))
         self._number += 1
         finished, self._finished = tuple(self._finished), []
-        return GroupReport(self.group_id, self.role, node, loads, self._seen, finished, self._number)
+        return GroupReport(self.group_id, self.role, node, tuple(loads), self._seen, finished, self._number)
 
     def _add(self, request: Request, decision: Decision, sign: int) -> None:
         is_prefill = self.role is Role.PREFILL

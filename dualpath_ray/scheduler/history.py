@@ -9,7 +9,9 @@ from dualpath_ray.scheduler.state import EngineLoad, GroupView, NodeLoad
 
 FULL = 1024  # changes after which a history starts anew
 
-AfterAssignment = tuple[str, NodeLoad, EngineLoad]  # a group; its node and one of its engines, as they were from then on
+AfterAssignment = tuple[
+    str, NodeLoad, EngineLoad
+]  # a group; its node and one of its engines, as they were from then on
 
 
 @dataclass(slots=True)
