@@ -21,8 +21,6 @@ from dualpath_ray.scheduler.state import (
     Request,
 )
 
-_PE = ReadPath.PE
-
 
 class Group:
     """Loads of a group, ahead of its reports by the decisions that these do not count yet; and its private queue."""
@@ -85,14 +83,16 @@ class Group:
     def _count(self, request: Request, decision: Decision, limits: FetchLimits) -> EngineLoad | None:
         """Add a decision to the loads. Returns: its engine's load; None when that has left the group since."""
         self._view = None
-        node_id, read_queue, read_bytes, can_read, free_buffer, nics = self.node
         is_prefill = self.is_prefill
-        if not is_prefill:
-            free_buffer -= limits.buffer_tokens(request)
-        if (decision.read_path is _PE) is is_prefill:
-            read_queue += request.hit_tokens
-            read_bytes += request.hit_tokens * limits.token_bytes
-        self.node = NodeLoad(node_id, read_queue, read_bytes, can_read, free_buffer, nics)
+        reads_here = (decision.read_path is ReadPath.PE) is is_prefill
+        if reads_here or not is_prefill:
+            node_id, read_queue, read_bytes, can_read, free_buffer, nics = self.node
+            if reads_here:
+                read_queue += request.hit_tokens
+                read_bytes += request.hit_tokens * limits.token_bytes
+            if not is_prefill:
+                free_buffer -= limits.buffer_tokens(request)
+            self.node = NodeLoad(node_id, read_queue, read_bytes, can_read, free_buffer, nics)
         load = self.loads.get(decision.prefill_engine if is_prefill else decision.decode_engine)
         if load is None:
             return None
