@@ -1,12 +1,13 @@
 """``dualpath bench scheduler`` through the scheduler's actor: leaders of all groups in a process of their own.
 
-The caller leads one group more and takes its times: of a fetch, and of an empty call right before it.
+The caller leads one group more and takes its times: of fetches, and of empty calls in turn with them.
 """
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from heapq import heapify, heapreplace
 from itertools import islice
 from typing import Any
@@ -196,20 +197,29 @@ class SchedulerBench:
 
     @staticmethod
     def _probe(scheduler: Any, probe: CountingGroup, under_way: Any) -> tuple[list[float], list[float], int]:
-        """Seconds of empty calls and of fetches, taken in turn until the leaders are through; and requests got."""
+        """Seconds of empty calls and of fetches until the leaders are through; and requests got.
+
+        Each is first every other time: the first call after a pause is the slower one.
+        """
         empty: list[float] = []
         fetches: list[float] = []
         taken = 0
+
+        def timed(call: Callable[[], Any], into: list[float]) -> Any:
+            start = time.perf_counter()
+            answer = ray.get(call(), timeout=ANSWER_S)
+            into.append(time.perf_counter() - start)
+            return answer
+
         while not ray.wait([under_way], timeout=_PROBE_INTERVAL_S)[0]:
+            fetch_first = len(fetches) % 2 == 1
+            if not fetch_first:
+                timed(scheduler.ping.remote, empty)
             probe.finish(4)
             report = probe.report()
-            start = time.perf_counter()
-            ray.get(scheduler.ping.remote(), timeout=ANSWER_S)
-            pinged = time.perf_counter()
-            found = ray.get(scheduler.fetch_now.remote(report), timeout=ANSWER_S)
-            fetches.append(time.perf_counter() - pinged)
-            empty.append(pinged - start)
-            taken += probe.take(found)
+            taken += probe.take(timed(partial(scheduler.fetch_now.remote, report), fetches))
+            if fetch_first:
+                timed(scheduler.ping.remote, empty)
         return empty, fetches, taken
 
 

@@ -46,7 +46,7 @@ class SchedulerRow:
     report_mean_s: float | None = None
     fetch_p50_s: float | None = None
     empty_call_p50_s: float | None = None
-    empty_call_p99_s: float | None = None  # of a call that does nothing, right before each fetch
+    empty_call_p99_s: float | None = None  # of a call that does nothing, in turn with the fetches
     fetch_over_empty_p99_ratio: float | None = None
     fetch_over_empty_p99_ratio_limit: float | None = None  # at most
     calls_per_s: float | None = None
