@@ -94,3 +94,28 @@ def overhead(config: Path, pairs: int, as_json: bool, out: Path) -> None:
     result = run(config, pairs, out, lambda line: click.echo(line, err=as_json), _live(as_json))
     if as_json:
         click.echo(json.dumps(result, indent=1))
+
+
+@bench.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1, max=20),
+    default=5.0,
+    show_default=True,
+    help="Of a measurement; there are twenty.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/bench-scheduler"),
+    show_default=True,
+    help="Directory of the results.",
+)
+def scheduler(seconds: float, as_json: bool, out: Path) -> None:
+    """Requests that one scheduler places a second, and how long a fetch takes, for 6 to 1,152 engines; five minutes."""
+    from dualpath_ray.bench.scheduler import run
+
+    result = run(seconds=seconds, out=out, echo=lambda line: click.echo(line, err=as_json))
+    if as_json:
+        click.echo(json.dumps(result, indent=1))

@@ -22,6 +22,7 @@ from dualpath_ray.engine.request import StepEvent
 from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.kv.keys import block_keys, hit_blocks
 from dualpath_ray.observability.run_record import RunRecord
+from dualpath_ray.scheduler.decision_log import to_record
 from dualpath_ray.scheduler.state import Request
 from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, ShardedIndex
 from dualpath_ray.workload.trajectory import Trajectory
@@ -329,7 +330,10 @@ class Client:
 
     def decisions(self, since_seq: int = 0) -> list[dict[str, Any]]:
         """Records of the scheduler's decisions, with the inputs that each was made on."""
-        records: list[dict[str, Any]] = ask(self._handles.scheduler.decisions.remote(since_seq), "the scheduler")
+        records: list[dict[str, Any]] = []
+        while page := ask(self._handles.scheduler.decisions.remote(since_seq), "the scheduler"):
+            records += map(to_record, page)
+            since_seq = page[-1].seq
         return records
 
     # threads ---------------------------------------------------------------------------------------------------------

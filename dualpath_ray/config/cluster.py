@@ -101,7 +101,9 @@ class SchedulerConfig(Section):
         None, description="A short read queue. Unset: 3 s of the storage NIC or the profile."
     )
     beta_tokens: PositiveInt | None = Field(None, description="Most unfinished tokens of a prefill engine. Unset: 5 s.")
-    fetch_interval_s: PositiveFloat = Field(0.02, description="A leader fetches at least this often while it has room.")
+    fetch_interval_s: PositiveFloat = Field(
+        0.02, description="A leader calls the scheduler at most this often. 0.1 s where there are a hundred groups."
+    )
 
 
 class StorageConfig(Section):

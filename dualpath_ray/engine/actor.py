@@ -108,7 +108,8 @@ class _Engine(ABC):
         """The loop of this role, not yet running."""
 
     def _fetch(self, scheduler: Any, report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
-        decisions: list[tuple[Request, Decision]] = ray.get(scheduler.fetch.remote(report, wait_s))
+        answer = scheduler.fetch.remote(report, wait_s) if wait_s > 0 else scheduler.fetch_now.remote(report)
+        decisions: list[tuple[Request, Decision]] = ray.get(answer)
         return decisions
 
     def _dispatch(self, engine: int, request: EngineRequest) -> None:

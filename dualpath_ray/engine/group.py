@@ -57,6 +57,8 @@ class GroupLeader:
         self._seen = 0
         self._number = 0
         self._assigned: list[dict[str, tuple[Request, Decision]]] = [{} for _ in range(num_engines)]
+        self._fetching = False
+        self._reported_s = float("-inf")
         self._stopping = False
 
     def start(self) -> None:
@@ -104,6 +106,7 @@ class GroupLeader:
         )
         finished, self._finished, self._dirty = tuple(self._finished), [], False
         self._number += 1
+        self._reported_s = time.monotonic()
         return GroupReport(self._node, self._role, node, tuple(engines), self._seen, finished, self._number)
 
     def _not_opened(self, state: NodeState) -> tuple[int, int]:
@@ -120,18 +123,34 @@ class GroupLeader:
         return reads, buffer
 
     def _fetch_all(self) -> None:
+        """Fetch at most once an interval: under load one call brings what was decided in it, and carries the report.
+
+        After a fetch that brought something the next does not wait for more, which spares the scheduler a thread.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._state is not None or self._stopping)
+        wait_s = _FETCH_WAIT_S
         while not self._stopping:
             with self._changed:
                 report = self._take_report()
+                self._fetching = True
             try:
-                for request, decision in self._fetch(report, _FETCH_WAIT_S):
+                found = self._fetch(report, wait_s)
+                for request, decision in found:
                     self._hand_out(request, decision)
             except Exception as error:  # whatever ends it, the group gets no more work
                 if not self._stopping:
                     self._failed(f"{self._node} gets no more work from the scheduler: {error}")
                 return
+            wait_s = 0.0 if found else _FETCH_WAIT_S
+            with self._changed:
+                self._fetching = False
+                if found:
+                    self._pause()
+
+    def _pause(self) -> None:
+        """Until an interval after the last report. The lock is held."""
+        self._changed.wait_for(lambda: self._stopping, self._reported_s + self._interval_s - time.monotonic())
 
     def _hand_out(self, request: Request, decision: Decision) -> None:
         mine = decision.prefill_engine if self._role is Role.PREFILL else decision.decode_engine
@@ -144,15 +163,18 @@ class GroupLeader:
         self._dispatch(engine, bind(request, decision, self._block_tokens))
 
     def _report_changes(self) -> None:
-        while not self._stopping:
+        """Report what has changed while a fetch waits; between two fetches the next one will tell."""
+        while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._dirty or self._stopping)
+                self._changed.wait_for(lambda: (self._dirty and self._fetching) or self._stopping)
+                self._pause()
                 if self._stopping:
                     return
+                if not (self._dirty and self._fetching):
+                    continue
                 report = self._take_report() if self._state is not None else None
             if report is not None:
                 self._report(report)
-            time.sleep(self._interval_s)
 
 
 def bind(request: Request, decision: Decision, block_tokens: int) -> EngineRequest:

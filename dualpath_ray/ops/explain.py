@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +154,7 @@ def _replay_line(record: dict[str, Any]) -> str:
     except (ValueError, ConfigError) as error:
         return f"\nreplay: not possible: {error}"
     logged = from_record(record)
-    if replace(again, inputs=None) == replace(logged, inputs=None):
+    if again.without_inputs() == logged.without_inputs():
         return "\nreplay: the same inputs give the same decision"
     return (
         f"\nreplay: the same inputs give ANOTHER decision: {again.prefill_engine}, {again.decode_engine}, "

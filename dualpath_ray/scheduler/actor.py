@@ -3,20 +3,24 @@
 import os
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import ray
 
+from dualpath_ray.base.collector import calm_collector
+from dualpath_ray.base.packed import PackedList
 from dualpath_ray.base.types import Role
 from dualpath_ray.scheduler.core import SchedulerCore
-from dualpath_ray.scheduler.decision_log import to_record
 from dualpath_ray.scheduler.read_side import load_policy
 from dualpath_ray.scheduler.state import Decision, FetchLimits, GroupReport, Request
 
 ALONE_S = 120.0  # no group has fetched for so long: the system is gone
+_SLICE = 64  # requests or decisions for which the lock is held: about a millisecond
+_YIELD_S = 1e-4  # between two slices, for whoever waits for the lock
 
 
 class RequestScheduler:
@@ -28,7 +32,7 @@ class RequestScheduler:
         read_path: str,
         groups: Sequence[tuple[str, Role]],
         facts: object = None,
-        max_logged_decisions: int = 100_000,
+        max_logged_decisions: int = 50_000,
     ) -> None:
         """Planning starts when each of ``groups`` has reported once, or the first would get everything.
 
@@ -39,14 +43,18 @@ class RequestScheduler:
         self._facts = facts
         self._awaited = {group_id for group_id, _ in groups}
         self._log: deque[Decision] = deque(maxlen=max_logged_decisions)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._decided: dict[str, threading.Condition] = {}  # by group: there is something for it
+        self._planning = False
         self._heard_s = float("-inf")  # when a group fetched last; never yet
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Append to the waiting queue; a repeated call changes nothing."""
-        with self._changed:
-            self._core.submit(requests)
-            self._plan()
+        rest = iter(requests)
+        while some := list(islice(rest, _SLICE)):
+            with self._lock:
+                self._core.submit(some)
+                self._plan()
 
     @ray.method(concurrency_group="fetch")
     def fetch(self, report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
@@ -55,51 +63,59 @@ class RequestScheduler:
         Waits at most ``wait_s`` for one. A decision is given again until a report's ``seen`` reaches it. Its inputs
         stay here (see ``decisions``): they are large, and nobody executes them.
         """
-        with self._changed:
+        group_id, seen = report.group_id, report.seen
+        with self._lock:
             self._heard_s = time.monotonic()
-            self._awaited.discard(report.group_id)
-            self._core.report(report)
-            self._plan()
-            self._changed.wait_for(lambda: self._core.undelivered(report.group_id, report.seen), wait_s)
-            found = self._core.undelivered(report.group_id, report.seen)
-        return [(request, replace(decision, inputs=None)) for request, decision in found]
+            self._take(report)
+            found = self._core.undelivered(group_id, seen)
+            if not found and wait_s > 0:
+                decided = self._decided.setdefault(group_id, threading.Condition(self._lock))
+                decided.wait_for(lambda: self._core.undelivered(group_id, seen), wait_s)
+                found = self._core.undelivered(group_id, seen)
+        return PackedList((request, decision.without_inputs()) for request, decision in found)
+
+    def fetch_now(self, report: GroupReport) -> list[tuple[Request, Decision]]:
+        """``fetch`` that does not wait, and so needs none of the threads for those who do: few threads cost far less."""
+        return self.fetch(report, 0.0)
 
     def report(self, report: GroupReport) -> None:
         """Take in a group's report between two fetches: what it frees may let something waiting go."""
-        with self._changed:
-            self._awaited.discard(report.group_id)
-            self._core.report(report)
-            self._plan()
+        with self._lock:
+            self._take(report)
 
     def cancel(self, request_id: str) -> tuple[bool, str]:
         """Forget a request. Returns: see ``SchedulerCore.cancel``."""
-        with self._changed:
+        with self._lock:
             answer = self._core.cancel(request_id)
             self._plan()
         return answer
 
     def remove_group(self, group_id: str) -> None:
         """A group died: nothing goes there until it reports again."""
-        with self._changed:
+        with self._lock:
             self._awaited.discard(group_id)
             self._core.remove_group(group_id)
             self._plan()
 
     def set_limits(self, limits: FetchLimits) -> None:
         """New alpha and beta from now on."""
-        with self._changed:
+        with self._lock:
             self._core.set_limits(limits)
             self._plan()
 
-    def decisions(self, since_seq: int) -> list[dict[str, Any]]:
-        """Records of the decisions after number ``since_seq`` that the log still holds, in order."""
-        with self._changed:
-            recent = [decision for decision in self._log if decision.seq > since_seq]
-        return [to_record(decision) for decision in recent]
+    def decisions(self, since_seq: int, most: int = 1000) -> list[Decision]:
+        """Decisions with their inputs, after number ``since_seq``: the first ``most`` that the log still holds, in order.
+
+        As they are, for the caller to make records of: a thousand share what they were made on, and a record of each
+        would hold it for itself.
+        """
+        with self._lock:
+            first = bisect_right(self._log, since_seq, key=lambda decision: decision.seq)
+            return PackedList(islice(self._log, first, first + most))
 
     def status(self) -> dict[str, object]:
         """Queues, loads and counts, and the groups that planning still waits for."""
-        with self._changed:
+        with self._lock:
             return {**self._core.status(), "awaited_groups": sorted(self._awaited), "cpu_s": sum(os.times()[:2])}
 
     def facts(self) -> object:
@@ -110,13 +126,31 @@ class RequestScheduler:
         """It is alive."""
         return "scheduler"
 
+    def _take(self, report: GroupReport) -> None:
+        self._awaited.discard(report.group_id)
+        self._core.report(report)
+        self._plan()
+
     def _plan(self) -> None:
-        if self._awaited:
+        """Decide what can be decided, and wake whom it concerns. The lock is held, but let go now and then."""
+        if self._awaited or self._planning:  # whoever plans will see what has changed in its next slice
             return
-        decisions = self._core.plan()
-        if decisions:
-            self._log.extend(decisions)
-            self._changed.notify_all()
+        self._planning = True
+        try:
+            while self._decide() == _SLICE:
+                self._lock.release()
+                time.sleep(_YIELD_S)
+                self._lock.acquire()
+        finally:
+            self._planning = False
+
+    def _decide(self) -> int:
+        decisions = self._core.plan(_SLICE)
+        self._log.extend(decisions)
+        for group_id in {d.prefill_group for d in decisions} | {d.decode_group for d in decisions}:
+            if (decided := self._decided.get(group_id)) is not None:
+                decided.notify_all()
+        return len(decisions)
 
 
 class DetachedScheduler(RequestScheduler):
@@ -126,6 +160,7 @@ class DetachedScheduler(RequestScheduler):
         """Args: first_fetch_within_s: a system that is not up by then never will be; the rest as RequestScheduler."""
         super().__init__(*args, **kwargs)
         self._heard_s = time.monotonic() + first_fetch_within_s - ALONE_S
+        calm_collector()
         threading.Thread(target=self._end_when_alone, name="alone", daemon=True).start()
 
     def _end_when_alone(self) -> None:
@@ -138,6 +173,7 @@ def scheduler_actor(num_groups: int) -> Any:
     """The actor class for so many groups.
 
     Fetches wait in threads of their own, one a group: were they to fill the default group, no submit could end the wait.
+    All else has four: more would only wait for one another, and a call costs the more the more threads share the work.
     """
     threads = {"fetch": num_groups + 8}
-    return ray.remote(num_cpus=0, max_concurrency=32, concurrency_groups=threads)(DetachedScheduler)
+    return ray.remote(num_cpus=0, max_concurrency=4, concurrency_groups=threads)(DetachedScheduler)

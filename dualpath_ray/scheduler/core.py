@@ -5,30 +5,34 @@ place in the queue and holds nothing. What is chosen is what the functions of ``
 are kept up to date make that O(log engines) a decision, however long the queue.
 """
 
-from collections import Counter, OrderedDict
+import sys
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from typing import NamedTuple
 
 from dualpath_ray.base.types import ReadPath, Role
+from dualpath_ray.scheduler.history import FULL, AfterAssignment, LoadHistory, Moment
 from dualpath_ray.scheduler.inter_engine import balance_threshold, choose_decode_engine
-from dualpath_ray.scheduler.ledger import Group, Waiting
+from dualpath_ray.scheduler.ledger import Group
 from dualpath_ray.scheduler.prefill_pool import PrefillPool
+from dualpath_ray.scheduler.private_queue import Waiting
 from dualpath_ray.scheduler.ranking import Ranking
 from dualpath_ray.scheduler.read_side import ReadPathPolicy, ReadSideInputs, policy_name
 from dualpath_ray.scheduler.records import view_to_json
-from dualpath_ray.scheduler.sharing import BATCH, SharedOut, SharingBatch
+from dualpath_ray.scheduler.sharing import SharedOut, SharingHistory
 from dualpath_ray.scheduler.state import (
     Decision,
     DecisionInputs,
     DecodeLoad,
     FetchLimits,
     GroupReport,
+    GroupView,
     Request,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
+class _Bound(NamedTuple):
     """Where a request decodes."""
 
     attempt: int
@@ -39,12 +43,14 @@ class _Bound:
 class SchedulerCore:
     """The waiting queues and the load view. Groups register by their first report."""
 
-    def __init__(self, limits: FetchLimits, policy: ReadPathPolicy) -> None:
+    def __init__(self, limits: FetchLimits, policy: ReadPathPolicy, keep_inputs: bool = True) -> None:
+        """Args: keep_inputs: with every decision; without them there is nothing to replay, and less to do."""
         self._policy = policy
         self._policy_name = policy_name(policy)
+        self._keep_inputs = keep_inputs
         self._groups: dict[str, Group] = {}
         self._latest: dict[str, GroupReport] = {}
-        self._global: OrderedDict[str, Waiting] = OrderedDict()  # FIFO, by request id
+        self._global: dict[str, Waiting] = {}  # FIFO, by request id
         self._queued_in: dict[str, str] = {}  # request id -> decode group whose private queue it is in
         self._bound: dict[str, _Bound] = {}  # by request id, until finished at its decode engine
         self._arrivals = 0
@@ -52,8 +58,10 @@ class SchedulerCore:
         self._turn = 0
         self._paths: Counter[ReadPath] = Counter()
         self._no_prefill = False  # no prefill engine takes anything with the loads as they are
-        self._by_tokens: Ranking[str] = Ranking()  # decode groups, least total tok_e first
-        self._heads: Ranking[str] = Ranking()  # decode groups with work and, as far as is known, room: by arrival
+        self._by_tokens: Ranking[tuple[int, str]] = Ranking()  # decode groups by total tok_e
+        self._heads: Ranking[tuple[int, str]] = Ranking()  # those with work and, as far as is known, room: by arrival
+        self._sharing: SharingHistory | None = None  # None: starts with the next request that is shared out
+        self._loads: LoadHistory | None = None  # None: starts with the next decision
         self.set_limits(limits)
 
     def set_limits(self, limits: FetchLimits) -> None:
@@ -71,6 +79,11 @@ class SchedulerCore:
     def groups(self) -> frozenset[str]:
         """Groups that have reported."""
         return frozenset(self._groups)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that nothing is bound to yet."""
+        return len(self._global) + len(self._queued_in)
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Append to the waiting queue.
@@ -93,7 +106,7 @@ class SchedulerCore:
         if group_id is None:
             return False, bound.engine if bound else ""
         group = self._groups[group_id]
-        group.dequeue(request_id)
+        group.queue.remove(request_id)
         self._ready(group)
         return True, ""
 
@@ -110,10 +123,13 @@ class SchedulerCore:
             group = None
         if group is None:
             group = self._groups[report.group_id] = Group(report, self._limits)
+            self._loads = None
             if report.role is Role.DECODE:  # share out anew, or a group that comes late would idle beside long queues
                 self._share_out_anew()
         else:
             group.accept(report, self._limits)
+            if self._loads is not None:
+                self._note_loads(group.view())
         if report.role is Role.PREFILL:
             self._prefill.update(group)
             self._no_prefill = False
@@ -137,31 +153,36 @@ class SchedulerCore:
             self._prefill.remove(group)
         self._by_tokens.discard(group_id)
         self._heads.discard(group_id)
-        self._share_out_anew(group.empty_queue())
+        self._loads = None
+        self._share_out_anew(group.queue.clear())
         for request_id in [key for key, bound in self._bound.items() if bound.group == group_id]:
             del self._bound[request_id]
 
-    def plan(self) -> list[Decision]:
-        """Decide all that the loads allow now, in order of arrival.
+    def plan(self, most: int = sys.maxsize) -> list[Decision]:
+        """Decide what the loads allow now, in order of arrival.
 
         A decode group whose head finds no room takes no more; no prefill engine below beta ends the plan.
+
+        Args: most: decide no more than so many now; when there are as many, there may be more to decide.
         """
-        self._drain()
+        if self._global:
+            self._drain()
         decisions: list[Decision] = []
-        while not self._no_prefill and (group_id := self._heads.first()) is not None:
-            group = self._groups[group_id]
-            waiting = group.head
-            engine = self._decode_engine(waiting.request, group)
+        while not self._no_prefill and len(decisions) < most and (first := self._heads.first()) is not None:
+            group = self._groups[first[1]]
+            waiting = group.queue.head
+            assert waiting is not None  # a group without work is not ranked
+            engine = self._decode_engine(waiting, group)
             if engine is None:
                 group.blocked = True
-                self._heads.discard(group_id)
+                self._heads.discard(group.group_id)
                 continue
             decision = self._bind(waiting, group, engine)
             if decision is None:
                 self._no_prefill = True
                 break
             decisions.append(decision)
-            self._ready(group)
+            self._rank_head(group)
         return decisions
 
     def undelivered(self, group_id: str, seen: int) -> list[tuple[Request, Decision]]:
@@ -174,7 +195,7 @@ class SchedulerCore:
         return {
             "policy": self._policy_name,
             "limits": asdict(self._limits),
-            "num_waiting": len(self._global) + len(self._queued_in),
+            "num_waiting": self.num_waiting,
             "num_bound": len(self._bound),
             "num_decisions": self._seq,
             "num_by_path": {path.value: self._paths[path] for path in ReadPath},
@@ -202,77 +223,102 @@ class SchedulerCore:
             return
         if old is None:
             self._arrivals += 1
-            self._global[request_id] = Waiting(self._arrivals, request)
-        elif group_id is None:
-            self._global[request_id] = Waiting(old.arrival, request)
+            self._global[request_id] = Waiting(self._arrivals, request, request.total_tokens)
+            return
+        waiting = Waiting(old.arrival, request, request.total_tokens, old.shared_out)
+        if group_id is None:
+            self._global[request_id] = waiting
         else:
             group = self._groups[group_id]
-            group.enqueue(Waiting(old.arrival, request, old.shared_out))
+            group.queue.replace(waiting)
             self._ready(group)
 
     def _ready(self, group: Group) -> None:
-        """A decode group's loads or its head have changed: it may have room, and its rank is another."""
+        """A decode group's loads or its head have changed: it may have room, and its ranks are others."""
         group.blocked = False
-        self._by_tokens.set(group.group_id, (group.total_tokens, group.group_id))
-        if group.queue:
-            self._heads.set(group.group_id, group.head.arrival)
-        else:
+        self._rank_total(group)
+        self._rank_head(group)
+
+    def _rank_head(self, group: Group) -> None:
+        head = group.queue.head
+        if head is None:
             self._heads.discard(group.group_id)
+        else:
+            self._heads.set((head.arrival, group.group_id))
+
+    def _rank_total(self, group: Group) -> None:
+        entry = (group.total_tokens, group.group_id)
+        self._by_tokens.set(entry)
+        if self._sharing is not None:
+            self._sharing.changes.append(entry)
+            if len(self._sharing.changes) >= FULL:
+                self._sharing = None
+
+    def _note_loads(self, *changes: GroupView | AfterAssignment) -> None:
+        assert self._loads is not None
+        self._loads.changes += changes
+        if len(self._loads.changes) >= FULL:
+            self._loads = None
 
     def _share_out_anew(self, orphans: Iterable[Waiting] = ()) -> None:
         """Put every private queue, and what a dead group held, back into the global queue by arrival."""
+        self._sharing = None  # its groups are others
         decode = [group for group in self._groups.values() if group.role is Role.DECODE]
-        queued = [waiting for group in decode for waiting in group.empty_queue()]
+        queued = [waiting for group in decode for waiting in group.queue.clear()]
         every = sorted([*orphans, *queued, *self._global.values()], key=lambda waiting: waiting.arrival)
-        self._global = OrderedDict((waiting.request.request_id, waiting) for waiting in every)
+        self._global = {waiting.request.request_id: waiting for waiting in every}
         self._queued_in.clear()
         for group in decode:
             self._ready(group)
 
     def _drain(self) -> None:
         """Each request of the global queue to the private queue of a decode group (section 6, DE across groups)."""
-        batch: SharingBatch | None = None
-        while self._global:
-            group_id = self._by_tokens.first()
-            if group_id is None:
-                return
-            if batch is None or len(batch.given) == BATCH:
-                decode = (group for group in self._groups.values() if group.role is Role.DECODE)
-                batch = SharingBatch({group.group_id: group.total_tokens for group in decode})
-            request_id, waiting = self._global.popitem(last=False)
-            waiting.shared_out = SharedOut(batch, len(batch.given))
-            batch.given.append((group_id, waiting.request.total_tokens))
-            group = self._groups[group_id]
-            group.enqueue(waiting)
-            self._queued_in[request_id] = group_id
-            self._by_tokens.set(group_id, (group.total_tokens, group_id))
-            if not group.blocked:
-                self._heads.set(group_id, group.head.arrival)
+        for request_id, waiting in self._global.items():
+            first = self._by_tokens.first()
+            if first is None:
+                return  # no decode group has reported: nothing has been taken out
+            group = self._groups[first[1]]
+            if self._keep_inputs:
+                history = self._sharing or self._start_sharing()
+                waiting.shared_out = SharedOut(history, len(history.changes))
+            if group.queue.append(waiting):
+                self._rank_head(group)
+            self._queued_in[request_id] = first[1]
+            self._rank_total(group)
+        self._global.clear()
 
-    def _decode_engine(self, request: Request, group: Group) -> DecodeLoad | None:
+    def _start_sharing(self) -> SharingHistory:
+        decode = (group for group in self._groups.values() if group.role is Role.DECODE)
+        self._sharing = SharingHistory({group.group_id: group.total_tokens for group in decode})
+        return self._sharing
+
+    def _decode_engine(self, waiting: Waiting, group: Group) -> DecodeLoad | None:
+        request = waiting.request
         if group.node.free_buffer_tokens < self._limits.buffer_tokens(request):
             return None
         loads = group.decode_loads()
         if not loads:
             return None
-        threshold = balance_threshold(group.fitting_tokens, group.unfinished_tokens, len(loads), self._limits)
+        fitting = group.queue.fitting_tokens
+        threshold = balance_threshold(fitting, group.unfinished_tokens, len(loads), self._limits)
         return choose_decode_engine(request, loads, threshold)
 
     def _bind(self, waiting: Waiting, decode: Group, engine: DecodeLoad) -> Decision | None:
         """Choose PE and read side for the head of a private queue and count the decision; None without a PE."""
-        request = waiting.request
         chosen = self._prefill.best()
         if chosen is None:
             return None
+        request, limits = waiting.request, self._limits
+        request_id, attempt, decode_id = request.request_id, request.attempt, decode.group_id
         prefill, prefill_engine = chosen
         path, reason = self._policy(ReadSideInputs(request, prefill.node, decode.node, self._turn))
         self._seq += 1
-        assert waiting.shared_out is not None
+        history = (self._loads or self._start_loads()) if self._keep_inputs else None
         decision = Decision(
             self._seq,
-            request.request_id,
-            request.attempt,
-            decode.group_id,
+            request_id,
+            attempt,
+            decode_id,
             engine.engine_id,
             decode.node.node_id,
             prefill.group_id,
@@ -280,23 +326,36 @@ class SchedulerCore:
             prefill.node.node_id,
             path,
             reason,
-            DecisionInputs(
-                request,
-                waiting.shared_out,
-                decode.fitting_tokens,
-                decode.view(),
-                self._prefill.views(),
-                self._limits,
-                self._policy_name,
-                self._turn,
-            ),
+            self._inputs(waiting, decode, history) if history is not None else None,
         )
-        del self._queued_in[request.request_id]
-        decode.bind_head(decision, self._limits)
-        prefill.assign(request, decision, self._limits)
-        self._prefill.assigned(prefill, prefill_engine)
-        self._bound[request.request_id] = _Bound(request.attempt, decode.group_id, engine.engine_id)
+        del self._queued_in[request_id]
+        decode.queue.bind_head()
+        decode_load = decode.assign(request, decision, limits)
+        prefill_load = prefill.assign(request, decision, limits)
+        self._prefill.assigned(prefill, prefill_load)
+        if history is not None:
+            self._note_loads((decode_id, decode.node, decode_load), (prefill.group_id, prefill.node, prefill_load))
+        self._bound[request_id] = _Bound(attempt, decode_id, engine.engine_id)
         if request.hit_tokens:
             self._turn += 1
             self._paths[path] += 1
         return decision
+
+    def _start_loads(self) -> LoadHistory:
+        views: dict[Role, dict[str, GroupView]] = {role: {} for role in Role}
+        for group in self._groups.values():
+            views[group.role][group.group_id] = group.view()
+        self._loads = LoadHistory(views[Role.PREFILL], views[Role.DECODE])
+        return self._loads
+
+    def _inputs(self, waiting: Waiting, decode: Group, history: LoadHistory) -> DecisionInputs:
+        assert waiting.shared_out is not None
+        return DecisionInputs(
+            waiting.request.without_payload(),
+            waiting.shared_out,
+            decode.queue.fitting_tokens,
+            Moment(history, len(history.changes), decode.group_id),
+            self._limits,
+            self._policy_name,
+            self._turn,
+        )

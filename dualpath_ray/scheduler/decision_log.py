@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dualpath_ray.base.types import ReadPath
+from dualpath_ray.scheduler.history import LoadHistory, Moment
 from dualpath_ray.scheduler.inter_engine import (
     balance_threshold,
     choose_decode_engine,
@@ -12,10 +13,10 @@ from dualpath_ray.scheduler.inter_engine import (
 )
 from dualpath_ray.scheduler.read_side import ReadPathPolicy, ReadSideInputs, load_policy
 from dualpath_ray.scheduler.records import request_from_json, request_to_json, view_from_json, view_to_json
-from dualpath_ray.scheduler.sharing import SharedOut, SharingBatch
+from dualpath_ray.scheduler.sharing import SharedOut, SharingHistory
 from dualpath_ray.scheduler.state import Decision, DecisionInputs, DecodeLoad, FetchLimits, PrefillLoad
 
-_FIELDS = [name for name in Decision.__slots__ if name not in ("inputs", "read_path")]
+_FIELDS = [name for name in Decision._fields if name not in ("inputs", "read_path")]
 
 
 def to_record(decision: Decision) -> dict[str, Any]:
@@ -37,12 +38,13 @@ def from_record(record: dict[str, Any]) -> Decision:
 
 
 def inputs_to_json(inputs: DecisionInputs) -> dict[str, Any]:
+    decode, prefill = inputs.loads.views()
     return {
         "request": request_to_json(inputs.request),
         "groups": inputs.shared_out.totals(),
         "fitting_tokens": inputs.fitting_tokens,
-        "decode": view_to_json(inputs.decode),
-        "prefill": [view_to_json(view) for view in inputs.prefill],
+        "decode": view_to_json(decode),
+        "prefill": [view_to_json(view) for view in prefill],
         "limits": asdict(inputs.limits),
         "policy": inputs.policy,
         "turn": inputs.turn,
@@ -50,12 +52,13 @@ def inputs_to_json(inputs: DecisionInputs) -> dict[str, Any]:
 
 
 def inputs_from_json(record: dict[str, Any]) -> DecisionInputs:
+    decode = view_from_json(record["decode"])
+    prefill = {view.group_id: view for view in map(view_from_json, record["prefill"])}
     return DecisionInputs(
         request=request_from_json(record["request"]),
-        shared_out=SharedOut(SharingBatch(dict(record["groups"])), 0),
+        shared_out=SharedOut(SharingHistory(dict(record["groups"])), 0),
         fitting_tokens=record["fitting_tokens"],
-        decode=view_from_json(record["decode"]),
-        prefill=tuple(view_from_json(view) for view in record["prefill"]),
+        loads=Moment(LoadHistory(prefill, {decode.group_id: decode}), 0, decode.group_id),
         limits=FetchLimits(**record["limits"]),
         policy=record["policy"],
         turn=record["turn"],
@@ -70,13 +73,14 @@ def replay(record: dict[str, Any], policy: ReadPathPolicy | None = None) -> Deci
     Raises:  ConfigError when the policy that was in force cannot be loaded; ValueError when the inputs allow none.
     """
     inputs = inputs_from_json(record["inputs"])
-    request, limits, decode = inputs.request, inputs.limits, inputs.decode
+    request, limits = inputs.request, inputs.limits
+    decode, prefill_views = inputs.loads.views()
     decode_loads = [load for load in decode.engines if isinstance(load, DecodeLoad)]
     unfinished = sum(load.unfinished_tokens for load in decode_loads)
     threshold = balance_threshold(inputs.fitting_tokens, unfinished, len(decode_loads), limits)
     decode_engine = choose_decode_engine(request, decode_loads, threshold)
-    prefill_loads = [load for view in inputs.prefill for load in view.engines if isinstance(load, PrefillLoad)]
-    view_of = {load.engine_id: view for view in inputs.prefill for load in view.engines}
+    prefill_loads = [load for view in prefill_views for load in view.engines if isinstance(load, PrefillLoad)]
+    view_of = {load.engine_id: view for view in prefill_views for load in view.engines}
     read_queues = {engine_id: view.node.read_queue_tokens for engine_id, view in view_of.items()}
     prefill_engine = choose_prefill_engine(prefill_loads, read_queues, limits)
     if decode_engine is None or prefill_engine is None:

@@ -40,16 +40,15 @@ def choose_decode_engine(request: Request, loads: Iterable[DecodeLoad], threshol
 
     Returns: None when no engine has room, which ends the group's fetch.
     """
-
     needed = request.total_tokens
     best: DecodeLoad | None = None
     least: tuple[bool, int, int, str] | None = None
     for load in loads:
-        if load.free_hbm_tokens < needed:
+        engine_id, count, tokens, free_hbm_tokens = load
+        if free_hbm_tokens < needed:
             continue
-        tokens, count = load.unfinished_tokens, load.num_unfinished
         under = tokens + needed <= threshold_tokens
-        rank = (False, count, tokens, load.engine_id) if under else (True, tokens, count, load.engine_id)
+        rank = (False, count, tokens, engine_id) if under else (True, tokens, count, engine_id)
         if least is None or rank < least:
             best, least = load, rank
     return best

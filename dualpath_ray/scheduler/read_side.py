@@ -1,15 +1,14 @@
 """Which side's storage NIC reads a request's hit blocks: the path policies (section 6, read side)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dualpath_ray.base.plugin import load_callable
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.scheduler.state import NodeLoad, Request
 
 
-@dataclass(frozen=True, slots=True)
-class ReadSideInputs:
+class ReadSideInputs(NamedTuple):
     """All that a policy may look at. The queues and bytes include what was assigned since the nodes' reports."""
 
     request: Request

@@ -1,6 +1,5 @@
 """Loads and requests in plain JSON types and back: what a decision's inputs are written as."""
 
-from dataclasses import asdict
 from typing import Any
 
 from dualpath_ray.scheduler.state import DecodeLoad, EngineLoad, GroupView, NicLoad, NodeLoad, PrefillLoad, Request
@@ -25,9 +24,9 @@ def request_from_json(record: dict[str, Any]) -> Request:
 
 def view_to_json(view: GroupView) -> dict[str, object]:
     """A group's node and engines."""
-    nics = [asdict(nic) for nic in view.node.nics]
-    engines = [asdict(load) for load in view.engines]
-    return {"group_id": view.group_id, "node": {**asdict(view.node), "nics": nics}, "engines": engines}
+    nics = [nic._asdict() for nic in view.node.nics]
+    engines = [load._asdict() for load in view.engines]
+    return {"group_id": view.group_id, "node": {**view.node._asdict(), "nics": nics}, "engines": engines}
 
 
 def view_from_json(record: dict[str, Any]) -> GroupView:

@@ -2,30 +2,28 @@
 
 from dataclasses import dataclass, field
 
-BATCH = 256  # choices that share one copy of the groups' totals
+FULL = 1024  # changes after which a history starts anew
 
 
 @dataclass(slots=True)
-class SharingBatch:
-    """Total tok_e of every decode group at a moment, and who got how many tokens from then on, in order."""
+class SharingHistory:
+    """Total tok_e of every decode group at a moment, and in order what each change since made of it."""
 
     totals: dict[str, int]
-    given: list[tuple[str, int]] = field(default_factory=list)
+    changes: list[tuple[int, str]] = field(default_factory=list)  # the total from then on, of which group
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: one is made for every request, and frozen ones take three times as long
 class SharedOut:
-    """One choice of a decode group: the ``index``-th of a batch."""
+    """One choice of a decode group: what stood in a history after so many changes."""
 
-    batch: SharingBatch
-    index: int
+    history: SharingHistory
+    num_changes: int
 
     def totals(self) -> dict[str, int]:
         """Total tok_e of every decode group when the choice was made."""
-        totals = dict(self.batch.totals)
-        for group_id, tokens in self.batch.given[: self.index]:
-            totals[group_id] += tokens
-        return totals
+        changes = self.history.changes[: self.num_changes]
+        return {**self.history.totals, **{group_id: total for total, group_id in changes}}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SharedOut) and self.totals() == other.totals()

@@ -1,12 +1,18 @@
 """What the scheduler knows: requests, loads as groups report them, limits, decisions (section 6).
 
-All frozen; the paper's symbol stands beside each name. Tokens stand for GPU, disk and network load alike.
+Nothing here ever changes; the paper's symbol stands beside each name. Tokens stand for GPU, disk and network load
+alike. What is made anew for every decision is a named tuple: a frozen dataclass takes three times as long.
 """
 
-from dataclasses import dataclass, field
+import pickle
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualpath_ray.base.types import ReadPath, Role
-from dualpath_ray.scheduler.sharing import SharedOut
+
+if TYPE_CHECKING:  # the history is made of the loads below
+    from dualpath_ray.scheduler.history import Moment
+    from dualpath_ray.scheduler.sharing import SharedOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +33,25 @@ class Request:
         """len(r) at a DE: what it takes of HBM there; samples share a prompt. A PE computes ``prompt_tokens`` of it."""
         return self.prompt_tokens + self.num_samples * self.max_new_tokens
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a call with its fields: what a dataclass with slots does otherwise looks them up one by one."""
+        return Request, (
+            self.request_id,
+            self.attempt,
+            self.trajectory_id,
+            self.prompt_tokens,
+            self.hit_tokens,
+            self.max_new_tokens,
+            self.num_samples,
+            self.payload,
+        )
 
-@dataclass(frozen=True, slots=True)
-class PrefillLoad:
+    def without_payload(self) -> "Request":
+        """The same for the log, which holds many requests and must not hold their tokens."""
+        return self if self.payload is None else replace(self, payload=None)
+
+
+class PrefillLoad(NamedTuple):
     """Load of one prefill engine."""
 
     engine_id: str
@@ -37,8 +59,7 @@ class PrefillLoad:
     unfinished_tokens: int  # tok_e
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeLoad:
+class DecodeLoad(NamedTuple):
     """Load of one decode engine."""
 
     engine_id: str
@@ -50,8 +71,7 @@ class DecodeLoad:
 EngineLoad = PrefillLoad | DecodeLoad
 
 
-@dataclass(frozen=True, slots=True)
-class NicLoad:
+class NicLoad(NamedTuple):
     """What one NIC did of late."""
 
     name: str
@@ -59,8 +79,7 @@ class NicLoad:
     utilisation_ratio: float
 
 
-@dataclass(frozen=True, slots=True)
-class NodeLoad:
+class NodeLoad(NamedTuple):
     """Load of a node: its storage NIC and its DRAM buffer."""
 
     node_id: str
@@ -71,9 +90,8 @@ class NodeLoad:
     nics: tuple[NicLoad, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GroupView:
-    """Loads of a group at one moment. It never changes, so that many decisions can share it."""
+class GroupView(NamedTuple):
+    """Loads of a group at one moment."""
 
     group_id: str
     node: NodeLoad
@@ -92,6 +110,15 @@ class GroupReport:
     finished: tuple[str, ...] = ()  # requests finished since the last report
     number: int = 0  # counts up: two threads of a leader report, and a report may overtake another
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """One string of bytes: see ``PackedList``."""
+        fields = (self.group_id, self.role, self.node, self.engines, self.seen, self.finished, self.number)
+        return _unpack_report, (pickle.dumps(fields, pickle.HIGHEST_PROTOCOL),)
+
+
+def _unpack_report(data: bytes) -> GroupReport:
+    return GroupReport(*pickle.loads(data))
+
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
@@ -108,25 +135,19 @@ class FetchLimits:
         return -(-request.prompt_tokens // self.block_tokens) * self.block_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionInputs:
-    """All that a decision was made on: views that others share, so that keeping it costs next to nothing.
+class DecisionInputs(NamedTuple):
+    """All that a decision was made on; ``decision_log.py`` writes it in plain JSON types and decides again from that."""
 
-    ``decision_log.py`` writes it in plain JSON types and takes the decision again from that.
-    """
-
-    request: Request
-    shared_out: SharedOut  # on what the decode group was chosen
+    request: Request  # without its payload
+    shared_out: "SharedOut"  # on what the decode group was chosen
     fitting_tokens: int  # of the requests R that fit the decode group
-    decode: GroupView
-    prefill: tuple[GroupView, ...]
+    loads: "Moment"
     limits: FetchLimits
     policy: str
     turn: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Where a request goes, and why."""
 
     seq: int  # counts up from 1 without gaps
@@ -141,3 +162,7 @@ class Decision:
     read_path: ReadPath
     reason: str  # of the read path, in words
     inputs: DecisionInputs | None = None  # None on the way to those who carry it out
+
+    def without_inputs(self) -> "Decision":
+        """The same for those who carry it out."""
+        return Decision(*self[:-1])

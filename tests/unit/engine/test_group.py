@@ -1,5 +1,8 @@
 """The leader's reports: what it has handed out and its node has not opened yet is counted, nothing twice."""
 
+import threading
+import time
+
 from dualpath_ray.base.types import ReadPath, Role
 from dualpath_ray.engine.group import GroupLeader, client_payload
 from dualpath_ray.engine.sampling import SamplingParams
@@ -77,3 +80,48 @@ def test_a_decision_that_is_told_again_is_handed_out_once() -> None:
     made._hand_out(request(1), decision(1, ReadPath.PE))
     made._hand_out(request(1), decision(1, ReadPath.PE))
     assert len(given) == 1
+
+
+def test_under_load_one_call_an_interval_fetches_and_reports() -> None:
+    fetched: list[tuple[GroupReport, float]] = []
+    reports: list[GroupReport] = []
+
+    def fetch(report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
+        fetched.append((report, wait_s))
+        number = len(fetched)
+        made.on_finished(0, f"r{number - 1}")  # something changes all the time
+        return [(request(number), decision(number, ReadPath.PE))]
+
+    made = GroupLeader(
+        "d0", Role.DECODE, 1, 10**6, 16, 0.05, fetch, reports.append, lambda e, r: None, lambda why: None
+    )
+    made.on_node_state(state(0, 10**6, []))
+    made.start()
+    time.sleep(0.4)
+    made.stop()
+    assert 3 <= len(fetched) <= 9, "an interval apart"
+    assert reports == [], "the next fetch tells"
+    assert fetched[0][1] > 0 and {wait_s for _, wait_s in fetched[1:]} == {0.0}
+    assert [report.seen for report, _ in fetched] == list(range(len(fetched)))
+
+
+def test_what_changes_while_a_fetch_waits_is_reported() -> None:
+    reports: list[GroupReport] = []
+    waiting, ended = threading.Event(), threading.Event()
+
+    def fetch(report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
+        waiting.set()
+        ended.wait(10)
+        return []
+
+    made = GroupLeader("d0", Role.DECODE, 1, 1000, 16, 0.01, fetch, reports.append, lambda e, r: None, lambda why: None)
+    made.on_node_state(state(0, 160, []))
+    made.start()
+    assert waiting.wait(10)
+    made.on_node_state(state(0, 48, []))
+    deadline = time.monotonic() + 10
+    while not reports and time.monotonic() < deadline:
+        time.sleep(0.01)
+    made.stop()
+    ended.set()
+    assert [report.node.free_buffer_tokens for report in reports] == [48]

@@ -2,13 +2,14 @@ import json
 import pickle
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.types import Role
 from dualpath_ray.scheduler.actor import RequestScheduler
-from dualpath_ray.scheduler.decision_log import replay
+from dualpath_ray.scheduler.decision_log import replay, to_record
 
 GROUPS = [("p0", Role.PREFILL), ("d0", Role.DECODE)]
 
@@ -70,7 +71,7 @@ def test_the_log_has_the_inputs_and_the_wire_has_not(make, scheduler):
     scheduler.fetch(make.prefill(), 0.0)
     scheduler.fetch(make.decode(), 0.0)
     scheduler.submit([make.request(f"r{i}") for i in range(3)])
-    records = json.loads(json.dumps(scheduler.decisions(1)))
+    records = [json.loads(json.dumps(to_record(decision))) for decision in scheduler.decisions(1)]
     assert [record["seq"] for record in records] == [2, 3]
     delivered = pickle.loads(pickle.dumps([decision for _, decision in scheduler.fetch(make.decode(), 0.0)]))
     assert [decision.inputs for decision in delivered] == [None] * 3
@@ -83,7 +84,50 @@ def test_the_log_is_bounded(make):
     scheduler.fetch(make.prefill(), 0.0)
     scheduler.fetch(make.decode(), 0.0)
     scheduler.submit([make.request(f"r{i}") for i in range(5)])
-    assert [record["seq"] for record in scheduler.decisions(0)] == [4, 5]
+    assert [decision.seq for decision in scheduler.decisions(0)] == [4, 5]
+
+
+def test_the_log_is_read_page_by_page(make, scheduler):
+    scheduler.fetch(make.prefill(), 0.0)
+    scheduler.fetch(make.decode(), 0.0)
+    scheduler.submit([make.request(f"r{i}") for i in range(10)])
+    pages, since = [], 0
+    while page := scheduler.decisions(since, 4):
+        pages.append([decision.seq for decision in page])
+        since = pages[-1][-1]
+    assert pages == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
+
+
+def test_the_log_holds_no_payload(make, scheduler):
+    scheduler.fetch(make.prefill(), 0.0)
+    scheduler.fetch(make.decode(), 0.0)
+    scheduler.submit([make.request("r0")])
+    ((request, _),) = scheduler.fetch_now(make.decode())
+    assert request.payload is not None
+    (decision,) = scheduler.decisions(0)
+    assert decision.inputs.request == request and decision.inputs.request.payload is None
+
+
+def test_a_queue_far_longer_than_a_slice_is_placed_at_once(make, scheduler):
+    scheduler.fetch(make.prefill(), 0.0)
+    scheduler.fetch(make.decode(tokens=(0,) * 8), 0.0)
+    scheduler.set_limits(replace(make.limits, max_unfinished_tokens=10**9))
+    scheduler.submit(make.request(f"r{i}") for i in range(500))
+    assert names(scheduler.fetch_now(make.decode(tokens=(0,) * 8))) == [f"r{i}" for i in range(500)]
+
+
+def test_what_goes_through_ray_comes_out_as_it_went_in(make, scheduler):
+    request = replace(make.request("r0", samples=3), payload={"token_ids": b"123"})
+    report = replace(make.decode(tokens=(3, 4), seen=7, finished=["x"]), number=5)
+    for sent in (request, report, [request, report]):
+        assert pickle.loads(pickle.dumps(sent)) == sent
+    assert pickle.loads(pickle.dumps(request)).payload == request.payload
+    scheduler.fetch(make.prefill(), 0.0)
+    scheduler.submit([request])
+    found = scheduler.fetch_now(make.decode())
+    again = pickle.loads(pickle.dumps(found))
+    assert again == found and type(again) is list
+    assert pickle.loads(pickle.dumps(scheduler.decisions(0))) == scheduler.decisions(0)
 
 
 def test_cancel_limits_and_dead_groups_pass_through(make, scheduler):
@@ -92,7 +136,7 @@ def test_cancel_limits_and_dead_groups_pass_through(make, scheduler):
     scheduler.submit([make.request("r0"), make.request("r1")])
     assert scheduler.cancel("r0") == (True, "") and scheduler.cancel("r0") == (False, "")
     scheduler.set_limits(type(make.limits)(1000, 7000))
-    assert [record["request_id"] for record in scheduler.decisions(0)] == ["r1"]
+    assert [decision.request_id for decision in scheduler.decisions(0)] == ["r1"]
     scheduler.remove_group("p0")
     assert set(scheduler.status()["groups"]) == {"d0"}
     assert scheduler.ping()

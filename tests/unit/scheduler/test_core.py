@@ -136,7 +136,7 @@ def test_what_waits_holds_nothing(make, lacks):
     groups = core.status()["groups"]
     for report in full:
         assert groups[report.group_id]["engines"] == [
-            {name: getattr(load, name) for name in load.__slots__} for load in report.engines
+            {name: getattr(load, name) for name in load._fields} for load in report.engines
         ]
         assert groups[report.group_id]["node"]["free_buffer_tokens"] == report.node.free_buffer_tokens
     for report in (make.prefill(), make.decode()):
