@@ -23,7 +23,7 @@ class SimSystem:
 
     def __init__(self, loop: EventLoop, spec: ClusterSpec, ended: Callable[[SimRequest], None]) -> None:
         self._loop, self._spec, self._ended = loop, spec, ended
-        self.core = SchedulerCore(spec.limits, load_policy(spec.read_path))
+        self.core = SchedulerCore(spec.limits, load_policy(spec.read_path), keep_inputs=False)
         self.cores = FairShare(loop, spec.cores, min(spec.threads, spec.cores)) if spec.cores else None
         servers = None
         if spec.storage_bytes_per_s:
