@@ -27,7 +27,7 @@ class Efficiency(Section):
     )
     hbm_ratio: Ratio = Field(description="Of the peak HBM bandwidth: reading weights and KV in decode.")
     decode_layer_s: NonNegativeFloat = Field(description="Seconds of a layer of a decode step, whatever is in it.")
-    decode_sequence_s: NonNegativeFloat = Field(description="Seconds that a sequence adds to each layer of a step.")
+    decode_flops_ratio: Ratio = Field(description="Of the peak FLOPs: what a sequence adds to a decode step.")
     hbm_usable_ratio: Ratio = Field(0.9, description="Of HBM: weights and KV; activations take the rest.")
 
 

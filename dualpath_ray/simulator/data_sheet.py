@@ -38,6 +38,7 @@ def decode_costs(model: ModelSpec, hardware: HardwareConfig, efficiency: Efficie
         per_sequence = model.top_k_tokens * (per_layer - model.indexer_dim) * element
     return DecodeCosts(
         step_s=efficiency.decode_layer_s * model.num_layers + weight_bytes(model) / shards / bandwidth,
-        sequence_s=efficiency.decode_sequence_s * model.num_layers + model.kv_layers * per_sequence / bandwidth,
+        sequence_s=2 * model.active_parameters / (peak_flops(model, hardware) * efficiency.decode_flops_ratio)
+        + model.kv_layers * per_sequence / bandwidth,
         context_s=model.kv_layers * per_context / bandwidth,
     )
