@@ -66,14 +66,19 @@ class NicQueue:
 
         All that is known of a transfer is known here: whoever needs no word of it, as the simulator, need not ``submit``.
         """
-        start = self._free_at_s if self._free_at_s > now_s else now_s
-        took = nbytes / self.rate_bytes_per_s if self.rate_bytes_per_s else 0.0
-        self._free_at_s = start + took
-        self.count(nbytes, took, traffic_class)
-        return start, self._free_at_s
+        start, rate = self._free_at_s, self.rate_bytes_per_s
+        if start < now_s:
+            start = now_s
+        took = nbytes / rate if rate else 0.0
+        self._free_at_s = end = start + took
+        self.scheduled_s += took  # as ``count`` does it, which is not called: the simulator is here most of its time
+        if self.charged:
+            by_class = self.counters.bytes_by_class
+            by_class[traffic_class] = by_class.get(traffic_class, 0) + nbytes
+        return start, end
 
     def count(self, nbytes: int, took_s: float, traffic_class: TrafficClass) -> None:
-        """Count bytes that have a place here, or that somebody else's schedule let through."""
+        """Count bytes that somebody else's schedule let through."""
         self.scheduled_s += took_s
         if self.charged:
             by_class = self.counters.bytes_by_class
