@@ -1,0 +1,75 @@
+"""``dualpath reproduce``: every figure runs, and the report says what is calibrated, predicted and off."""
+
+import json
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from dualpath_ray.cli.main import run
+from dualpath_ray.cli.reproduce import _NAMES
+from dualpath_ray.planning import figures, lab, paper
+from dualpath_ray.planning.figures import FIGURES
+from dualpath_ray.planning.reproduce import TITLES
+from dualpath_ray.planning.rows import Row, verdict
+
+CONFIGS = str(Path(__file__).parents[3] / "cluster_configs")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A few agents in place of thousands: what is tested is that the experiments run."""
+    monkeypatch.setattr(figures, "AGENTS_660B", (2, 3))
+    monkeypatch.setattr(figures, "AGENTS_27B", (2,))
+    monkeypatch.setattr(figures, "AGENTS_TABLE_3", (2, 4))
+    monkeypatch.setattr(figures, "RATES_660B", (0.05, 0.1))
+    monkeypatch.setattr(figures, "RATES_27B", (0.05, 0.1))
+    monkeypatch.setattr(lab, "ONLINE_S", 40.0)
+    monkeypatch.setattr(paper, "ONLINE_2P4D_APS", 0.1)
+    monkeypatch.setattr(paper, "ONLINE_44P88D_APS", 0.1)
+
+
+def test_every_name_of_the_command_is_a_figure():
+    assert set(_NAMES) == set(FIGURES) == set(TITLES)
+
+
+def test_all_figures_in_one_report(small, tmp_path):
+    assert run(["reproduce", "all", "--config-dir", CONFIGS, "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert {row["figure"] for row in rows} == set(FIGURES)
+    for row in rows:
+        assert row["kind"] in ("calibrated", "predicted", "live")
+        assert row["deviation"] == pytest.approx(row["ours"] / row["paper"] - 1)
+    assert len({(row["figure"], row["name"]) for row in rows}) == len(rows)
+    for name in ("README.md", "index.html"):
+        text = unescape((tmp_path / name).read_text())
+        assert all(row["name"] in text for row in rows)
+
+
+def test_other_figures_of_an_earlier_report_are_kept(tmp_path):
+    for name in ("table1", "table2"):
+        assert run(["reproduce", name, "--config-dir", CONFIGS, "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert {row["figure"] for row in rows} == {"table1", "table2"}
+
+
+def test_table_2_is_matched_by_the_generator(tmp_path):
+    assert run(["reproduce", "table2", "--config-dir", CONFIGS, "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert len(rows) == 15 and all(abs(row["deviation"]) < 0.02 for row in rows)
+
+
+def test_a_missing_configuration_is_one_sentence(tmp_path, capsys):
+    assert run(["reproduce", "fig13", "--config-dir", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "ds660b_2p4d.yaml" in error and "\n" not in error
+
+
+def test_only_predictions_can_be_off():
+    rows = [
+        Row("f", "a", 1.0, 1.2, "predicted"),
+        Row("f", "b", 1.0, 1.05, "predicted"),
+        Row("f", "c", 1.0, 9.0, "calibrated"),
+    ]
+    assert [row.is_off for row in rows] == [True, False, False]
+    assert verdict(rows) == "1 of 2 predicted numbers are within 10% of the paper's; 1 (50%) are not."
