@@ -119,3 +119,29 @@ def scheduler(seconds: float, as_json: bool, out: Path) -> None:
     result = run(seconds=seconds, out=out, echo=lambda line: click.echo(line, err=as_json))
     if as_json:
         click.echo(json.dumps(result, indent=1))
+
+
+@bench.command()
+@click.option(
+    "--config-dir",
+    type=click.Path(path_type=Path),
+    default=Path("cluster_configs"),
+    show_default=True,
+    help="Holds ds660b_2p4d.yaml and ds660b_48p96d.yaml.",
+)
+@click.option("--full", is_flag=True, help="Up to 48K agents on 1,152 GPUs, too; over twenty minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/bench-simulator"),
+    show_default=True,
+    help="Directory of the results.",
+)
+def simulator(config_dir: Path, full: bool, as_json: bool, out: Path) -> None:
+    """Time and memory of simulated runs, from 250 to 2,000 agents (and 48K with --full)."""
+    from dualpath_ray.bench.simulator import run
+
+    result = run(config_dir, full, out, lambda line: click.echo(line, err=as_json))
+    if as_json:
+        click.echo(json.dumps(result, indent=1))

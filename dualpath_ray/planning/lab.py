@@ -51,7 +51,7 @@ class Lab:
         """All agents at once."""
         key = (config, mode, num_agents, trace, append_scale)
         if key not in self._offline:
-            simulation = Simulation(self._spec(config, mode, trace, append_scale), self.trace(trace, append_scale))
+            simulation = Simulation(self.spec(config, mode, trace, append_scale), self.trace(trace, append_scale))
             simulation.offline(num_agents)
             found = self._offline[key] = _kept(simulation, mode)
             scaled = f", append x{append_scale:g}" if append_scale != 1 else ""
@@ -62,7 +62,7 @@ class Lab:
         """Agents arrive at a rate; means of TTFT, TTST, TPOT, and the mean job completion time of a trajectory."""
         key = (config, mode, aps)
         if key not in self._online:
-            simulation = Simulation(self._spec(config, mode, "table2-64k", 1.0), self.trace("table2-64k"))
+            simulation = Simulation(self.spec(config, mode), self.trace("table2-64k"))
             online = Online(aps, ONLINE_S, 0)
             simulation.online(poisson_arrivals(online), ONLINE_S)
             found = self._online[key] = online_means(simulation.record(mode), online)
@@ -77,7 +77,8 @@ class Lab:
         basic, ours = (self.offline(config, mode, num_agents, trace, append_scale) for mode in ("basic", "scheduled"))
         return basic.jct_s / ours.jct_s
 
-    def _spec(self, config: str, mode: str, trace: str, append_scale: float) -> ClusterSpec:
+    def spec(self, config: str, mode: str, trace: str = "table2-64k", append_scale: float = 1.0) -> ClusterSpec:
+        """A system of the paper in one of its modes."""
         path = self._config_dir / f"{config}.yaml"
         loaded = load_cluster(path, mode_overrides(mode))
         return cluster_spec(loaded, str(path), typical_turn(self.trace(trace, append_scale)))

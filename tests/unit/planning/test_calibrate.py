@@ -67,7 +67,9 @@ def test_it_predicts_systems_that_it_was_not_fitted_to(tmp_path, capsys):
 
 def test_its_file_is_taken_by_simulate(tmp_path):
     config, costs = tmp_path / "c.yaml", tmp_path / "costs.yaml"
-    config.write_text("prefill_nodes: 1\ndecode_nodes: 1\nmodel: smollm2-135m\nnode: {snic_bps: 6 MB/s, cnic_bps: 60 MB/s}")
+    config.write_text(
+        "prefill_nodes: 1\ndecode_nodes: 1\nmodel: smollm2-135m\nnode: {snic_bps: 6 MB/s, cnic_bps: 60 MB/s}"
+    )
     costs.write_text(yaml.safe_dump(TRUE.model_dump(exclude_none=True)))
     flags = ["--trace", "table2-32k", "--token-scale", "0.05", "--max-turns", "5", "--num-trajectories", "4"]
     assert run(["simulate", str(config), "--costs", str(costs), *flags, "--out", str(tmp_path / "out")]) == 0
