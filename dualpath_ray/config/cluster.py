@@ -94,6 +94,9 @@ class SchedulerConfig(Section):
     read_path: str = Field("scheduled", description="prefill_only, round_robin, scheduled, or module:attr.")
     layerwise: bool = Field(True, description="Move KV layer by layer while the layers compute.")
     quota: bool = Field(True, description="Pack prefill batches by predicted attention time (chunked prefill).")
+    prefetch: bool = Field(
+        True, description="For simulate: read a hit before its batch is formed. The live system always does."
+    )
     oracle: bool = Field(False, description="Charge no I/O: the upper bound. KV is kept in memory.")
     compute_quota_s: PositiveFloat = Field(0.3, description="Attention time of one layer per prefill batch.")
     min_chunk_tokens: PositiveInt = Field(64, description="A prompt is cut into chunks no smaller than this.")

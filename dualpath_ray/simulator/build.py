@@ -194,6 +194,7 @@ def _spec(
         ),
         read_path=scheduler.read_path,
         layerwise=scheduler.layerwise,
+        prefetch=scheduler.prefetch,
         quota_s=scheduler.compute_quota_s if scheduler.quota else None,
         oracle=scheduler.oracle,
         min_chunk_tokens=scheduler.min_chunk_tokens,

@@ -109,7 +109,10 @@ class PrefillEngine:
 
 
 class PrefillGroup:
-    """Engines that compute in step. ``first_token`` gets each request whose prefill is over."""
+    """Engines that compute in step.
+
+    ``first_token`` gets each request whose prefill is over, ``read_over`` each whose hit was read as part of a batch.
+    """
 
     def __init__(
         self,
@@ -119,9 +122,12 @@ class PrefillGroup:
         processor: Processor,
         model: PrefillModel,
         first_token: Callable[[SimRequest], None],
+        read_over: Callable[[SimRequest], None],
     ) -> None:
         self._loop, self._spec, self._processor, self._model = loop, spec, processor, model
-        self._engines, self._first_token = engines, first_token
+        self._engines, self._first_token, self._read_over = engines, first_token, read_over
+        self._batches: list[list[tuple[int, int]]] = []
+        self._unread = 0  # hits that a batch waits for
         for engine in engines:
             engine.group = self
         self._running = False
@@ -147,9 +153,43 @@ class PrefillGroup:
 
     def _start(self) -> None:
         self._running = True
-        now = self._started_s = self._loop.now_s
-        batches = [engine.pack() for engine in self._engines if engine.ready]
-        self._work_s, slowest_s, mean_s = self._model.in_step(batches, len(self._engines))
+        self._started_s = self._loop.now_s
+        self._batches = [engine.pack() for engine in self._engines if engine.ready]
+        if self._spec.prefetch:
+            self._begin()
+        else:
+            self._read()
+
+    def _read(self) -> None:
+        """The hits of the batch from storage: without buffers to prefetch into, it waits for them all."""
+        batch = [request for engine in self._engines for request, _ in engine.batch]
+        unread = [request for request in batch if request.hit_blocks and not request.num_chunks]
+        self._unread = len(unread)
+        for request in unread:
+            request.read_start_s = self._loop.now_s
+            reader = request.prefill.node if request.path is ReadPath.PE else request.decode.node
+            reader.read(request.hit_blocks * self._spec.layout.sealed_bytes, self._on_read, request)
+        if not unread:
+            self._begin()
+
+    def _on_read(self, request: SimRequest) -> None:
+        self._read_over(request)
+        now = self._loop.now_s
+        if request.written_s > now:  # a block whose write is under way is waited for
+            self._loop.at(request.written_s, self._one_read, request)
+        else:
+            self._one_read(request)
+
+    def _one_read(self, request: SimRequest) -> None:
+        request.ready_s = self._loop.now_s
+        self._unread -= 1
+        if not self._unread:
+            self._begin()
+
+    def _begin(self) -> None:
+        """All hits of the batch are in a buffer, or where it is loaded from."""
+        now = self._loop.now_s
+        self._work_s, slowest_s, mean_s = self._model.in_step(self._batches, len(self._engines))
         self.attention_s.append((now, slowest_s, mean_s))
         loaded_s = now
         for engine in self._engines:

@@ -58,6 +58,7 @@ class ClusterSpec:
     limits: FetchLimits
     read_path: str
     layerwise: bool
+    prefetch: bool  # a hit is read into a DRAM buffer before its batch is formed, not as part of the batch
     quota_s: float | None
     oracle: bool
     min_chunk_tokens: int

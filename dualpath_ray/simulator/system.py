@@ -52,7 +52,15 @@ class SimSystem:
                 )
         engines = list(self.prefill.values())
         self.prefill_groups = [
-            PrefillGroup(loop, spec, engines[i : i + spec.prefill_group], self._processor(), model, self._first_token)
+            PrefillGroup(
+                loop,
+                spec,
+                engines[i : i + spec.prefill_group],
+                self._processor(),
+                model,
+                self._first_token,
+                self._read_over,
+            )
             for i in range(0, len(engines), spec.prefill_group)
         ]
         self._requests: dict[str, SimRequest] = {}
@@ -108,7 +116,7 @@ class SimSystem:
     def _assigned(self, request: SimRequest) -> None:
         """Both engines have it: what is a hit is read."""
         request.assigned_s = request.read_start_s = self._loop.now_s
-        if not request.hit_blocks:
+        if not request.hit_blocks or not self._spec.prefetch:
             request.ready_s = self._loop.now_s
             request.prefill.add(request)
         elif request.path is ReadPath.PE:
@@ -122,13 +130,16 @@ class SimSystem:
         reader.read(request.hit_blocks * self._spec.layout.sealed_bytes, self._on_read, request)
 
     def _on_read(self, request: SimRequest) -> None:
-        reader = request.prefill.node if request.path is ReadPath.PE else request.decode.node
-        reader.read_queue_tokens -= request.request.hit_tokens
-        self.leaders[reader.name].changed()
+        self._read_over(request)
         if request.written_s > self._loop.now_s:  # a block whose write is under way is waited for
             self._loop.at(request.written_s, self._source_ready, request)
         else:
             self._source_ready(request)
+
+    def _read_over(self, request: SimRequest) -> None:
+        reader = request.prefill.node if request.path is ReadPath.PE else request.decode.node
+        reader.read_queue_tokens -= request.request.hit_tokens
+        self.leaders[reader.name].changed()
 
     def _source_ready(self, request: SimRequest) -> None:
         request.ready_s = self._loop.now_s
@@ -143,7 +154,7 @@ class SimSystem:
         """The DE buffer holds the whole prompt; H2D, then its slots are free but for new blocks, which are written."""
         now = self._loop.now_s
         request.complete_s = now
-        if request.path is ReadPath.PE and request.hit_blocks:
+        if request.path is ReadPath.PE and request.hit_blocks and self._spec.prefetch:
             request.prefill.node.release(request.hit_blocks)
         decode = request.decode
         if decode.h2d_links:

@@ -31,6 +31,7 @@ def make_spec():
             limits=FetchLimits(100_000, 100_000, token_bytes=layout.token_bytes, block_tokens=16),
             read_path="scheduled",
             layerwise=True,
+            prefetch=True,
             quota_s=0.3,
             oracle=False,
             min_chunk_tokens=16,

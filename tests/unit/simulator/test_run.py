@@ -24,6 +24,7 @@ systems = st.fixed_dictionaries(
         "engines": st.integers(1, 2),
         "read_path": st.sampled_from(["prefill_only", "round_robin", "scheduled"]),
         "layerwise": st.booleans(),
+        "prefetch": st.booleans(),
         "prefill_group": st.sampled_from([1, 2]),
         "quota_s": st.sampled_from([None, 1e-4, 0.3]),
         "pe_blocks": st.sampled_from([180, 1024]),
