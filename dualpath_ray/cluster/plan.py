@@ -194,6 +194,8 @@ def _plan(config: ClusterConfig, source: str, wanted_context: int | None) -> Sys
     load_policy(config.scheduler.read_path)  # these three raise here what would otherwise end a half-started system
     store_factory(config.storage.store)
     transport_factory(config.transport)
+    if not config.scheduler.prefetch:
+        raise ConfigError("scheduler.prefetch: false is for `dualpath simulate`; a running system always prefetches")
     description = describe(local_model(config.model), config.engine.dtype, config.seed)
     layout = KvLayout(
         description.num_layers, config.block_tokens, description.bytes_per_token_layer(config.engine.dtype)
