@@ -8,7 +8,7 @@ from dualpath_ray.observability.format import seconds
 from dualpath_ray.planning.limits import compute_limits, rate_limits, tightest, unloaded_s
 from dualpath_ray.planning.load_curve import first_turns, job_of, job_s, later_parts
 from dualpath_ray.planning.online import Slo
-from dualpath_ray.planning.steady import SteadyPoint, measure
+from dualpath_ray.planning.steady import MOST_AGENTS, SteadyPoint, measure
 from dualpath_ray.planning.sustained import find_sustained
 from dualpath_ray.planning.work import TurnWork, turn_work
 from dualpath_ray.simulator.run import Simulation
@@ -95,7 +95,7 @@ class SustainedRate:
         found = find_sustained(spec, self._trajectories, self._work, self.slo, self._seed)
         point = found.point
         return Outcome(
-            value=found.turns_per_s * scale / self._work.turns,
+            value=min(found.turns_per_s * scale / self._work.turns, self.bound(spec, scale).value),  # short runs err
             num_agents=point.num_agents,
             ttft_s=point.ttft_s,
             tpot_s=point.tpot_s,
@@ -135,8 +135,9 @@ class JobTime:
             busy = {name: num_agents / begun_s / limit for name, limit in limits.items()}
             return Outcome(begun_s, num_agents, ttft_s, tpot_s, busy)
         fullest = [curve[-1] for curve in curves]
+        took_s = begun_s + job_s(curves, job_of(parts, num_agents, spec.delays.turn_s))
         return Outcome(
-            value=begun_s + job_s(curves, job_of(parts, num_agents, spec.delays.turn_s)),
+            value=max(took_s, self.bound(spec, scale).value),  # short runs err
             num_agents=num_agents,
             ttft_s=_mean([p.ttft_s for p in fullest]),
             tpot_s=_mean([p.tpot_s for p in fullest]),
@@ -162,7 +163,7 @@ def saturating_agents(spec: ClusterSpec, work: TurnWork, scale: float) -> int:
     ttft_s, tpot_s = unloaded_s(spec, work)
     rate = tightest(rate_limits(spec, work)).turns_per_s * scale
     wanted = 2 * rate * (ttft_s + work.steps * tpot_s + work.delay_s)
-    return int(2 ** max(0, round(wanted).bit_length()))
+    return 2 ** round(min(wanted, scale * MOST_AGENTS / 2)).bit_length()
 
 
 def _mean(values: Sequence[float]) -> float:

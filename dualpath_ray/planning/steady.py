@@ -22,6 +22,7 @@ from dualpath_ray.simulator.spec import ClusterSpec
 from dualpath_ray.workload.trajectory import TrajectoryLengths
 
 WARM_UP_TURNS, MEASURED_TURNS = 3, 6  # of each agent, on average
+MOST_AGENTS = 4096  # of a simulated cluster: what more of them would do is hardly another thing, and takes minutes
 _LEAST_TURNS = 60  # measured, however few agents
 _SLICES_A_TURN = 8
 _LEAST_TURN_S = 1e-3
