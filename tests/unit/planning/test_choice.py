@@ -1,7 +1,7 @@
 """Which split is simulated next and which one wins: nobody who could win is left out."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.planning.candidate import DUAL, SINGLE
@@ -33,6 +33,7 @@ def outcome(value):
     return Outcome(value, 1, 1.0, 0.01, {"PE SNIC": 0.5})
 
 
+@settings(deadline=None)
 @given(searches())
 def test_the_search_ends_with_the_best_and_simulates_each_once(search):
     bounds, truth = search
@@ -46,6 +47,7 @@ def test_the_search_ends_with_the_best_and_simulates_each_once(search):
         assert bounds[split] <= WORTH_A_RUN * best
 
 
+@settings(deadline=None)
 @given(searches())
 def test_the_best_of_the_single_path_is_found_where_it_is_no_better_than_the_dual_path(search):
     dual, single = search
@@ -57,6 +59,7 @@ def test_the_best_of_the_single_path_is_found_where_it_is_no_better_than_the_dua
     assert max(found.values(), default=0.0) == max(worth.values(), default=0.0)
 
 
+@settings(deadline=None)
 @given(searches(), st.integers(0, 20))
 def test_the_winner_is_the_best_but_for_noise_and_ones_own(search, own_index):
     _, found = search

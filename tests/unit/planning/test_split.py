@@ -1,7 +1,7 @@
 """Splits: none is forgotten, and what stands for a large one has nearly its ratio."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import ConfigError
@@ -10,6 +10,7 @@ from dualpath_ray.planning.split import FINER, MOST_NODES, Split, all_splits, co
 nodes = st.integers(2, 400)
 
 
+@settings(deadline=None)
 @given(nodes)
 def test_every_split_is_there_once(num_nodes):
     splits = all_splits(num_nodes)
@@ -17,6 +18,7 @@ def test_every_split_is_there_once(num_nodes):
     assert all(s.nodes == num_nodes and min(s.prefill_nodes, s.decode_nodes) >= 1 for s in splits)
 
 
+@settings(deadline=None)
 @given(nodes)
 def test_a_small_cluster_is_simulated_itself_and_a_large_one_by_a_few_splits(num_nodes):
     splits = coarse(num_nodes)
@@ -28,6 +30,7 @@ def test_a_small_cluster_is_simulated_itself_and_a_large_one_by_a_few_splits(num
         assert len(splits) == MOST_NODES - 1
 
 
+@settings(deadline=None)
 @given(st.builds(Split, st.integers(1, 200), st.integers(1, 200)), st.sampled_from([MOST_NODES, FINER * MOST_NODES]))
 def test_a_model_is_small_and_has_nearly_the_ratio(split, most):
     model = model_of(split, most)
@@ -38,6 +41,7 @@ def test_a_model_is_small_and_has_nearly_the_ratio(split, most):
         assert small == share
 
 
+@settings(deadline=None)
 @given(st.integers(MOST_NODES + 1, 400), st.data())
 def test_what_is_finer_lies_between_a_split_and_its_neighbours(num_nodes, data):
     splits = coarse(num_nodes)

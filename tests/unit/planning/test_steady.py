@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.planning.candidate import DUAL, SINGLE
@@ -22,6 +22,7 @@ traces = st.lists(turns, min_size=1, max_size=5).map(
 )
 
 
+@settings(deadline=None)
 @given(traces, st.integers(1, 30), st.integers(0, 9))
 def test_agents_are_met_with_all_that_is_over_in_storage(trace, num_agents, seed):
     totals = {t.trajectory_id: (t.total_tokens, t.turns) for t in trace}
@@ -39,6 +40,7 @@ def test_long_turns_are_met_more_often():
     assert sum(t.trajectory_id == "slow" for t in met) == pytest.approx(1000 * 10 / 11, rel=0.02)
 
 
+@settings(deadline=None)
 @given(traces, st.integers(1, 4), st.integers(1, 12))
 def test_parts_of_a_job_are_the_job(trace, num_parts, num_agents):
     parts = later_parts(trace, num_parts)
@@ -51,6 +53,7 @@ def test_parts_of_a_job_are_the_job(trace, num_parts, num_agents):
     assert job.delays_s.sum() == pytest.approx(0.5 * sum(later))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 20), st.floats(0.1, 5), st.floats(0.001, 0.1))
 def test_a_job_at_constant_times_takes_as_long_as_its_longest_agent(num_agents, num_turns, ttft_s, step_s):
     trace = [TrajectoryLengths(f"t{i}", ((10, 5 + i, 0.0),) * (num_turns + 1)) for i in range(7)]

@@ -1,9 +1,10 @@
 """The search for the highest rate within an SLO, against systems whose answer is known."""
 
+from bisect import bisect_right
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.planning.online import Slo
@@ -29,6 +30,7 @@ def system(capacity, step_s, sequence_s):
 systems = st.builds(system, st.floats(5.0, 300.0), st.floats(0.001, 0.04), st.floats(1e-5, 1e-3))
 
 
+@settings(deadline=None)
 @given(run=systems, first=st.integers(1, 5000))
 def test_it_finds_the_rate_that_just_keeps_the_slo(run, first):
     most = 20_000
@@ -39,12 +41,12 @@ def test_it_finds_the_rate_that_just_keeps_the_slo(run, first):
         return run(num_agents)
 
     found = search(counted, SLO, first, most)
-    kept = [n for n in range(1, 3000) if strain(run(n), SLO) <= 1]
+    kept = bisect_right(range(1, most), 1, key=lambda n: strain(run(n), SLO))  # the most agents within the SLO
     if not kept:
         assert found.turns_per_s == 0 and strain(found.point, SLO) > 1
     else:
-        best = run(max(kept)).turns_per_s
-        assert found.turns_per_s == pytest.approx(best, rel=0.25 if max(kept) < 10 else 0.06)
+        low, high = (run(kept + more).turns_per_s for more in (0, 1))  # the limit lies between two whole agents
+        assert 0.95 * low <= found.turns_per_s <= 1.05 * high
         assert strain(found.point, SLO) <= 1
     assert len(asked) == len(set(asked)) <= 20 and all(1 <= n <= most for n in asked)
 
@@ -64,6 +66,7 @@ def test_a_system_in_which_nothing_moves_sustains_nothing():
     assert found.turns_per_s == 0 and found.point.num_agents == 1
 
 
+@settings(deadline=None)
 @given(run=systems)
 def test_the_bracket_is_close(run):
     points = []
