@@ -14,6 +14,7 @@ from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
 from dualpath_ray.cli.explain import explain
 from dualpath_ray.cli.groups import GroupedCommands
 from dualpath_ray.cli.models import models
+from dualpath_ray.cli.plan import plan
 from dualpath_ray.cli.profile import profile
 from dualpath_ray.cli.reproduce import reproduce
 from dualpath_ray.cli.rollout import rollout
@@ -30,6 +31,7 @@ assert isinstance(cli, GroupedCommands)
 cli.add("try", demo)
 cli.add("try", models)
 cli.add("run", rollout)
+cli.add("plan", plan)
 cli.add("plan", simulate)
 cli.add("plan", calibrate)
 cli.add("plan", reproduce)

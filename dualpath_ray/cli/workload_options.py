@@ -34,6 +34,8 @@ _OPTIONS = (
     click.option(
         "--tool-delays/--no-tool-delays", default=False, show_default=True, help="Wait as the trace's tools did."
     ),
+)
+_ABLATIONS = (
     click.option("--read-path", help="prefill_only, round_robin, scheduled, or module:attr."),
     click.option("--layerwise/--no-layerwise", default=None, help="Move KV layer by layer while the layers compute."),
     click.option("--quota/--no-quota", default=None, help="Pack prefill batches by predicted attention time."),
@@ -46,11 +48,11 @@ _OPTIONS = (
 )
 
 
-def workload_options(trace: str) -> Callable[[Command], Command]:
-    """Add them all. Args: trace: the default one."""
+def workload_options(trace: str, ablations: bool = True) -> Callable[[Command], Command]:
+    """Add them all. Args: trace: the default one; ablations: those that choose a system too."""
 
     def add(command: Command) -> Command:
-        for option in reversed(_OPTIONS):
+        for option in reversed(_OPTIONS + _ABLATIONS if ablations else _OPTIONS):
             command = option(command)
         return click.option(
             "--trace",
@@ -66,7 +68,7 @@ def check_workload_flags(flags: dict[str, Any]) -> None:
     """Raises: ConfigError for flags that contradict each other."""
     from dualpath_ray.base.errors import ConfigError
 
-    if flags["compare"] and flags["read_path"]:
+    if flags.get("compare") and flags["read_path"]:
         raise ConfigError("--read-path and --compare contradict each other: --compare names every read path itself")
     if flags["gen_tokens"] and flags["max_gen"] and flags["gen_tokens"] > flags["max_gen"]:
         raise ConfigError(f"--gen-tokens {flags['gen_tokens']} is above --max-gen {flags['max_gen']}")

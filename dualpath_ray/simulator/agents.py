@@ -13,7 +13,7 @@ from dualpath_ray.workload.trajectory import TrajectoryLengths
 class Agents:
     """Agents that replay trajectories; where there are more of them, a repeat begins with a random first round.
 
-    ``on_turn`` may be set: it gets every request that is over.
+    ``replace_ended`` may be set: for every agent that has ended the next one comes, so their number stays the same.
     """
 
     def __init__(
@@ -26,6 +26,7 @@ class Agents:
         self._written_s: list[float] = []
         self.arrived_s: list[float] = []
         self.num_done = 0
+        self.replace_ended = False
 
     def attach(self, system: SimSystem) -> None:
         """The system that they submit to; it tells ``on_end`` of every request that is over."""
@@ -40,9 +41,9 @@ class Agents:
     def arrive(self, count: int) -> None:
         """So many agents come now and submit their first turns together."""
         first = len(self._turn)
-        for _ in range(count):
+        for agent in range(first, first + count):
             self._turn.append(0)
-            self._context.append(0)
+            self._context.append(self._trajectories[agent].stored_tokens if agent < len(self._trajectories) else 0)
             self._written_s.append(0.0)
             self.arrived_s.append(self._loop.now_s)
         self._system.submit(self._next(agent) for agent in range(first, first + count))
@@ -56,6 +57,8 @@ class Agents:
         length = self._length(agent, self._turn[agent])
         if length is None:
             self.num_done += 1
+            if self.replace_ended:
+                self.arrive(1)
         elif (delay_s := length[2] + self._turn_s) > 0:
             self._loop.at(self._loop.now_s + delay_s, self._submit, agent)
         else:

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.observability.run_record import RunRecord
@@ -51,6 +52,19 @@ class Simulation:
             self.loop.at(time_s, lambda _: self.agents.arrive(1))
         with _no_garbage():
             self.loop.run(until_s)
+
+    def steady(self, arrivals_s: Sequence[float], slice_s: float) -> Iterator[float]:
+        """Agents come at given times, and whoever ends is replaced, so that from the last arrival on they are as many.
+
+        Yields: the time after each slice of ``slice_s`` seconds, for ever: whoever has seen enough goes no further.
+        """
+        self.agents.replace_ended = True
+        for time_s in arrivals_s:
+            self.loop.at(time_s, lambda _: self.agents.arrive(1))
+        for number in count(1):
+            with _no_garbage():
+                self.loop.run(number * slice_s)
+            yield number * slice_s
 
     def record(self, mode: str) -> RunRecord:
         """The run as a live one is recorded."""

@@ -51,15 +51,19 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryLengths:
-    """A trajectory without its tokens, for whoever only counts them: a turn is (append tokens, gen tokens, tool delay s)."""
+    """A trajectory without its tokens, for whoever only counts them: a turn is (append tokens, gen tokens, tool delay s).
+
+    ``stored_tokens``: context that lies in storage before the first of these turns, of an agent met on its way.
+    """
 
     trajectory_id: str
     turns: tuple[tuple[int, int, float], ...]
+    stored_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
-        """Tokens appended and generated over all turns: the longest context that it reaches."""
-        return sum(append + gen for append, gen, _ in self.turns)
+        """Tokens stored before, appended and generated over all turns: the longest context that it reaches."""
+        return self.stored_tokens + sum(append + gen for append, gen, _ in self.turns)
 
 
 def lengths_of(trajectory: Trajectory) -> TrajectoryLengths:
