@@ -29,7 +29,19 @@ def config_file(tmp_path: Path, more: dict[str, object] | None = None) -> Path:
 def start(tmp_path: Path, config: Path, name: str = "out") -> subprocess.Popen[str]:
     command = [str(DUALPATH), "rollout", str(config), "--num-trajectories", "4", "--max-turns", "8"]
     command += ["--total-tokens", "400", "--no-verify-tokens", "--out", str(tmp_path / name)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=_hear_ctrl_c,
+    )
+
+
+def _hear_ctrl_c() -> None:
+    """Whatever runs in a shell's background inherits that SIGINT is ignored; these tests may."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_actor(process: subprocess.Popen[str], kind: str) -> psutil.Process:
