@@ -5,21 +5,21 @@ beside its bound, (P + D) / P; everything is measured live, on emulated NICs.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from dualpath_ray.base.units import format_rate, parse_bps
+from dualpath_ray.bench.compare_live import compare_live
 from dualpath_ray.bench.result import write_result
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.rollout import compared, make_out, prepare, write_all, writing_to
+from dualpath_ray.ops.rollout import make_out, writing_to
 
 CONFIGS = ("laptop_1p1d", "laptop_1p2d", "laptop_2p1d")
 # At this rate even two prefill nodes' SNICs need over six times as long to read as the engines to compute.
 STORAGE_BOUND = "5 MB/s"
 SWEEP = ("30 MB/s", "100 MB/s", "2 GB/s")
 WORKLOAD = RolloutOptions(num_trajectories=8, max_turns=24, total_tokens=900, gen_tokens=2)
-CNIC_OVER_SNIC = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,8 @@ def run(
 def _compare(
     config: Path, rate: str, modes: tuple[str, ...], out: Path, echo: Callable[[str], None], live: TextIO | None
 ) -> list[PoolRow]:
-    snic = parse_bps(rate)
-    options = RolloutOptions(**{**asdict(WORKLOAD), "compare": modes})
-    prepared = prepare(config, options, {"node.snic_bps": snic, "node.cnic_bps": snic * CNIC_OVER_SNIC})
-    cluster = prepared.config
-    label = f"{cluster.prefill_nodes}P{cluster.decode_nodes}D"
-    echo(f"{label} at {format_rate(snic)}")
-    comparison = compared(prepared, options, echo, live=live)
-    summary = write_all(out / f"{label}-{format_rate(snic).replace(' ', '').replace('/', 'p')}", comparison)
+    found = compare_live(config, rate, replace(WORKLOAD, compare=modes), out, echo, live)
+    label, cluster, comparison, summary = found.label, found.config, found.comparison, found.summary
     records = comparison.runs
     checks: list[bool | None] = [c.identical for c in comparison.checks]
     checks = checks or [None] * len(records)
@@ -92,7 +86,7 @@ def _compare(
             name=f"{label} {record.mode}",
             config=label,
             mode=record.mode,
-            snic_bps=snic,
+            snic_bps=parse_bps(rate),
             jct_s=record.jct_s,
             speedup=base / record.jct_s,
             bound={"prefill_only": 1.0, "scheduled": bound}.get(record.mode),

@@ -98,6 +98,31 @@ def overhead(config: Path, pairs: int, as_json: bool, out: Path) -> None:
 
 @bench.command()
 @click.option(
+    "--config-dir",
+    type=click.Path(path_type=Path),
+    default=Path("cluster_configs"),
+    show_default=True,
+    help="Holds laptop_1p1d.yaml, laptop_1p2d.yaml and laptop_2p1d.yaml.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/bench-prediction"),
+    show_default=True,
+    help="Directory of the results.",
+)
+def prediction(config_dir: Path, as_json: bool, out: Path) -> None:
+    """The simulator, fitted to one live run, beside three live runs that it has not seen; a quarter of an hour."""
+    from dualpath_ray.bench.prediction import run
+
+    result = run(config_dir, out, lambda line: click.echo(line, err=as_json), _live(as_json))
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+
+
+@bench.command()
+@click.option(
     "--seconds",
     type=click.FloatRange(min=0.1, max=20),
     default=5.0,

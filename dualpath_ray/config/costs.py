@@ -29,6 +29,8 @@ class Efficiency(Section):
     decode_layer_s: NonNegativeFloat = Field(description="Seconds of a layer of a decode step, whatever is in it.")
     decode_flops_ratio: Ratio = Field(description="Of the peak FLOPs: what a sequence adds to a decode step.")
     hbm_usable_ratio: Ratio = Field(0.9, description="Of HBM: weights and KV; activations take the rest.")
+    submit_s: NonNegativeFloat = Field(0.0, description="Seconds from submit to the waiting queue, lookup included.")
+    hand_over_s: NonNegativeFloat = Field(0.0, description="Seconds from the last push to the decode engine.")
 
 
 class FittedPrefill(Section):
@@ -49,9 +51,10 @@ class FittedDecode(Section):
 
 
 class FittedDelays(Section):
-    """Seconds of waiting for messages and for work that is neither a NIC's nor an engine's."""
+    """Seconds of messages and of work that is neither a NIC's nor an engine's; of a core where engines share cores."""
 
-    submit_s: NonNegativeFloat = Field(description="From submit to both engines having the request.")
+    submit_s: NonNegativeFloat = Field(description="From submit to the waiting queue, its hit looked up.")
+    read_s: NonNegativeFloat = Field(0.0, description="From the last byte of a read to the prefill engine.")
     hand_over_s: NonNegativeFloat = Field(description="From the last push to the decode engine.")
     turn_s: NonNegativeFloat = Field(
         description="From a turn's last token to the submit of the next, without its tool."

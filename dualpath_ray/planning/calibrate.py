@@ -26,10 +26,12 @@ _FITTED: tuple[tuple[str, str, float], ...] = (
     ("decode", "step_s", 3e-2),
     ("decode", "sequence_s", 1e-2),
     ("decode", "context_s", 1e-6),
+    ("delays", "submit_s", 1e-2),
+    ("delays", "read_s", 1e-2),
     ("delays", "hand_over_s", 1e-2),
 )
-_STEPS = (2.0, 1.4, 1.15, 1.05)  # factors by which a parameter is changed, coarse ones first
-_ROUNDS = 6  # over all parameters, at each step
+_STEPS = (2.0, 1.4, 1.15, 1.05, 1.02)  # factors by which a parameter is changed, coarse ones first
+_ROUNDS = 12  # over all parameters, at each step
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ def predict(run: LiveRun, costs: FittedCosts) -> Prediction:
 def fit(runs: Sequence[LiveRun]) -> FittedCosts:
     """Costs with which the simulated runs come closest to the live ones.
 
-    Delays and the profile are measured; the rest is searched, one parameter after another. What is compared are the
-    means over a run's turns of the stages that computation takes: waiting for the engine, prefill, hand-over, decoding.
+    The profile and an agent's pause between turns are measured; the rest is searched, one parameter after another. What
+    is compared are the means over a run's turns of all stages from submit to the last token, and the job completion time.
     Raises: ConfigError when the runs are not of one model on one machine.
     """
     first = runs[0]
@@ -91,7 +93,6 @@ def fit(runs: Sequence[LiveRun]) -> FittedCosts:
     for section, name, start in _FITTED:
         values[section][name] = start
     values["delays"]["turn_s"] = turn_gap_s(runs)
-    values["delays"]["submit_s"] = _submit_s(runs)
 
     def costs() -> FittedCosts:
         return FittedCosts.model_validate(
@@ -135,6 +136,8 @@ def fit(runs: Sequence[LiveRun]) -> FittedCosts:
 
 
 _STAGE_COLUMNS = (
+    "submit_s",
+    "assigned_s",
     "source_ready_s",
     "prefill_start_s",
     "prefill_end_s",
@@ -149,12 +152,6 @@ def _stages(turns: dict[str, np.ndarray]) -> list[float]:
         float(np.mean(turns[after] - turns[before]))
         for before, after in zip(_STAGE_COLUMNS, _STAGE_COLUMNS[1:], strict=False)
     ]
-
-
-def _submit_s(runs: Sequence[LiveRun]) -> float:
-    """From submit to assigned, where nothing was waited for: a low quantile."""
-    waits = np.concatenate([run.turns["assigned_s"] - run.turns["submit_s"] for run in runs])
-    return float(max(0.0, np.percentile(waits, 25)))
 
 
 def run_calibrate(

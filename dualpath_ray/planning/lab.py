@@ -15,7 +15,9 @@ from dualpath_ray.simulator.spec import ClusterSpec
 from dualpath_ray.workload.synthetic import PAPER_TRAJECTORIES, TABLE_2, generate_lengths
 from dualpath_ray.workload.trajectory import TrajectoryLengths
 
-ONLINE_S = 2000.0
+# An agent is under way for some 1,200 s; means are over the second half, when there are old ones and young ones.
+ONLINE_S = 4000.0
+NO_READ_AHEAD = "basic, no reading ahead"  # a mode of the experiments: Basic reads a hit as part of its batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,10 @@ class Lab:
     def spec(self, config: str, mode: str, trace: str = "table2-64k", append_scale: float = 1.0) -> ClusterSpec:
         """A system of the paper in one of its modes."""
         path = self._config_dir / f"{config}.yaml"
-        loaded = load_cluster(path, mode_overrides(mode))
+        given = (
+            mode_overrides("basic") | {"scheduler.prefetch": False} if mode == NO_READ_AHEAD else mode_overrides(mode)
+        )
+        loaded = load_cluster(path, given)
         return cluster_spec(loaded, str(path), typical_turn(self.trace(trace, append_scale)))
 
 

@@ -139,7 +139,7 @@ def unloaded_s(spec: ClusterSpec, work: TurnWork) -> tuple[float, float]:
     compute_s += work.attention_flops * costs.s_per_attention_flop
     read_s = work.hit * spec.layout.token_bytes / spec.rates.snic_in if spec.rates.snic_in else 0.0
     tpot_s = decode.step_s + decode.sequence_s + decode.context_s * work.decode_context if work.steps else 0.0
-    return spec.delays.submit_s + read_s + compute_s, tpot_s
+    return spec.delays.submit_s + read_s + spec.delays.read_s + compute_s, tpot_s
 
 
 def _per_s(capacity: float, seconds: float) -> float:

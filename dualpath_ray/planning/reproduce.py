@@ -11,6 +11,7 @@ from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.observability.chart import chart_style
 from dualpath_ray.observability.markup import Markup, join, tag
 from dualpath_ray.observability.palette import style_variables
+from dualpath_ray.planning.experiments import EXPERIMENTS, Experiment
 from dualpath_ray.planning.figures import FIGURES
 from dualpath_ray.planning.lab import Lab
 from dualpath_ray.planning.row_chart import number, row_chart
@@ -28,10 +29,12 @@ TITLES = {
     "fig13": "Figure 13: balance of the storage NICs",
     "fig14": "Figure 14: balance of attention",
 }
+Experiments = Mapping[str, Sequence[Experiment]]
 _HOW = (
     "Simulated by the scheduler and the NIC schedules of the live system, on hardware and models given as data sheets. "
-    "Two numbers of one model are calibrated: the offline job completion time and the online time per output token of "
-    "DS 660B on 2P4D. Table 2 is what the trace generator is made to match. Everything else is predicted."
+    "Four numbers of one system are calibrated, DS 660B on 2P4D: the offline job completion time of 2K agents, and TTFT, "
+    "TTST and TPOT at 0.4 agents/s. Table 2 is what the trace generator is made to match. Everything else is predicted. "
+    "Beneath a figure with a number that is off stands an experiment that asks why."
 )
 
 
@@ -40,39 +43,47 @@ def run_reproduce(
 ) -> list[Row]:
     """Run the figures and write ``results.json``, ``README.md`` and ``index.html``.
 
-    Rows of figures that are not asked for are kept from an earlier ``results.json`` in the directory.
+    What is not asked for is kept from an earlier ``results.json`` in the directory.
     Raises: ConfigError naming ``--out`` when it cannot be written.
     """
     lab = Lab(config_dir, echo)
-    by_figure = _earlier(out / "results.json")
+    by_figure, experiments = _earlier(out / "results.json")
     for name in names:
         echo(TITLES[name])
         by_figure[name] = FIGURES[name](lab)
+        experiments[name] = list(EXPERIMENTS[name](lab)) if name in EXPERIMENTS else []
         for row in by_figure[name]:
             echo(
                 f"    {row.name}: paper {number(row.paper, row.unit)}, ours {number(row.ours, row.unit)} ({row.deviation:+.1%})"
             )
-        write(out, by_figure, command)
+        for experiment in experiments[name]:
+            echo(f"    {experiment.question} {experiment.answer}")
+        write(out, by_figure, experiments, command)
     rows = [row for name in FIGURES for row in by_figure.get(name, [])]
     echo(verdict(rows))
     return rows
 
 
-def write(out: Path, by_figure: Mapping[str, list[Row]], command: str) -> None:
+def write(out: Path, by_figure: Mapping[str, list[Row]], experiments: Experiments, command: str) -> None:
     """The three files. Raises: ConfigError naming ``--out``."""
     ordered = {name: by_figure[name] for name in FIGURES if name in by_figure}
-    rows = [row.to_json() for found in ordered.values() for row in found]
-    data = {"command": command, "dualpath_ray": __version__, "device": "simulated", "rows": rows}
+    data = {
+        "command": command,
+        "dualpath_ray": __version__,
+        "device": "simulated",
+        "rows": [row.to_json() for found in ordered.values() for row in found],
+        "experiments": [each.to_json() for name in ordered for each in experiments.get(name, ())],
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-        (out / "README.md").write_text(markdown(ordered, command))
-        (out / "index.html").write_text(html(ordered, command))
+        (out / "README.md").write_text(markdown(ordered, experiments, command))
+        (out / "index.html").write_text(html(ordered, experiments, command))
     except OSError as error:
         raise ConfigError(f"--out: {out} cannot be written: {error.strerror or error}") from error
 
 
-def markdown(by_figure: Mapping[str, list[Row]], command: str) -> str:
+def markdown(by_figure: Mapping[str, list[Row]], experiments: Experiments, command: str) -> str:
     """The report as Markdown."""
     rows = [row for found in by_figure.values() for row in found]
     lines = ["# The paper's numbers and ours", "", f"{_HOW} {verdict(rows)}", "", f"Command: `{command}`", ""]
@@ -83,10 +94,15 @@ def markdown(by_figure: Mapping[str, list[Row]], command: str) -> str:
             cells = (row.name, number(row.paper, row.unit), number(row.ours, row.unit), f"{row.deviation:+.1%}", kind)
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
+        for experiment in experiments.get(name, ()):
+            lines += [f"**{experiment.question}** {experiment.answer}", ""]
+            lines += [f"| {' | '.join(experiment.columns)} |", "|---" + "|---:" * (len(experiment.columns) - 1) + "|"]
+            lines += [f"| {' | '.join(cells)} |" for cells in experiment.rows]
+            lines.append("")
     return "\n".join(lines)
 
 
-def html(by_figure: Mapping[str, list[Row]], command: str) -> str:
+def html(by_figure: Mapping[str, list[Row]], experiments: Experiments, command: str) -> str:
     """The report as one page that needs nothing else."""
     rows = [row for found in by_figure.values() for row in found]
     style = resources.files("dualpath_ray.observability").joinpath("report.css").read_text("utf-8")
@@ -106,12 +122,12 @@ def html(by_figure: Mapping[str, list[Row]], command: str) -> str:
         tag("p", verdict(rows), class_="lead"),
         tag("p", _HOW, class_="how"),
     )
-    sections = [_section(name, found) for name, found in by_figure.items()]
+    sections = [_section(name, found, experiments.get(name, ())) for name, found in by_figure.items()]
     body = tag("body", tag("main", header, *sections, tag("footer", "Command: ", tag("code", command))))
     return join(Markup("<!doctype html>\n"), tag("html", head, body, lang="en"), Markup("\n"))
 
 
-def _section(name: str, rows: Sequence[Row]) -> Markup:
+def _section(name: str, rows: Sequence[Row], experiments: Sequence[Experiment]) -> Markup:
     cells = [("", "words"), ("paper", None), ("ours", None), ("deviation", None), ("", "left")]
     head = tag("tr", *[tag("th", words, scope="col", class_=kind) for words, kind in cells])
     body = [
@@ -127,17 +143,32 @@ def _section(name: str, rows: Sequence[Row]) -> Markup:
     ]
     table = tag("table", tag("thead", head), tag("tbody", *body))
     figure = tag("figure", tag("div", row_chart(rows).svg(), class_="scroll"), class_="card")
-    return tag("section", tag("h2", TITLES[name]), figure, tag("div", table, class_="scroll"), id=name)
+    asked = [_experiment(each) for each in experiments]
+    return tag("section", tag("h2", TITLES[name]), figure, tag("div", table, class_="scroll"), *asked, id=name)
 
 
-def _earlier(path: Path) -> dict[str, list[Row]]:
-    """Rows of an earlier report; none when there is no report that can be read."""
+def _experiment(experiment: Experiment) -> Markup:
+    head = tag("tr", *[tag("th", words, scope="col") for words in experiment.columns])
+    body = [
+        tag("tr", tag("th", first, scope="row"), *[tag("td", cell) for cell in others])
+        for first, *others in experiment.rows
+    ]
+    table = tag("table", tag("thead", head), tag("tbody", *body))
+    return join(tag("h3", experiment.question), tag("p", experiment.answer), tag("div", table, class_="scroll"))
+
+
+def _earlier(path: Path) -> tuple[dict[str, list[Row]], dict[str, list[Experiment]]]:
+    """Rows and experiments of an earlier report; none when there is no report that can be read."""
     try:
-        found: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
-        rows = [Row(**{key: row[key] for key in Row.__slots__}) for row in found]
+        found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text())
+        rows = [Row(**{key: row[key] for key in Row.__slots__}) for row in found["rows"]]
+        asked = [Experiment.from_json(each) for each in found["experiments"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        return {}, {}
     by_figure: dict[str, list[Row]] = {}
     for row in rows:
         by_figure.setdefault(row.figure, []).append(row)
-    return by_figure
+    experiments: dict[str, list[Experiment]] = {}
+    for each in asked:
+        experiments.setdefault(each.figure, []).append(each)
+    return by_figure, experiments

@@ -101,7 +101,7 @@ def _on_hardware(
         rates,
         prefill_costs(model, hardware, efficiency),
         decode_costs(model, hardware, efficiency, shards["decode"]),
-        Delays(),
+        Delays(submit_s=efficiency.submit_s, hand_over_s=efficiency.hand_over_s),
         engines=hardware.gpus,
         max_rows=free["prefill"] * per_layer,
         prefill_group=shards["prefill"],

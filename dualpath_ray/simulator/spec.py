@@ -26,13 +26,15 @@ class NodeRates:
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Seconds that a turn waits for messages.
+    """Seconds that a turn waits for messages and software; where cores are shared, these are seconds of a core.
 
-    ``submit_s``: until both engines have it; ``hand_over_s``: from the last push to the decode engine; ``turn_s``: from
-    its last token to the submit of the trajectory's next turn.
+    ``submit_s``: from submit to the waiting queue, its hit looked up; ``read_s``: from the last byte of a read to the
+    prefill engine; ``hand_over_s``: from the last push to the decode engine; ``turn_s``: from its last token to the
+    submit of the trajectory's next turn, however busy the cores are.
     """
 
     submit_s: float = 0.0
+    read_s: float = 0.0
     hand_over_s: float = 0.0
     turn_s: float = 0.0
 

@@ -1,6 +1,7 @@
 """The simulated cluster: the live scheduler's core decides, nodes and engines of simulated time carry it out."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from dualpath_ray.base.types import ReadPath, Role
 from dualpath_ray.scheduler.core import SchedulerCore
@@ -75,12 +76,24 @@ class SimSystem:
         return len(self._requests)
 
     def submit(self, requests: Iterable[SimRequest]) -> None:
-        """Turns enter the waiting queue together."""
+        """Turns are submitted together; what is stored of them is looked up, and they enter the waiting queue."""
         new = list(requests)
         for request in new:
             self._requests[request.request.request_id] = request
+        self._after(self._spec.delays.submit_s, self._wait, new)
+
+    def _wait(self, new: list[SimRequest]) -> None:
         self.core.submit([request.request for request in new])
         self._plan()
+
+    def _after(self, delay_s: float, call: Callable[[Any], None], argument: Any) -> None:
+        """Go on when messages and software have taken their time, of a core where engines share cores."""
+        if not delay_s:
+            call(argument)
+        elif self.cores:
+            self.cores.start(delay_s, call, argument)
+        else:
+            self._loop.at(self._loop.now_s + delay_s, call, argument)
 
     def _processor(self) -> Processor:
         return SharedCores(self.cores) if self.cores else OwnProcessor(self._loop)
@@ -107,11 +120,7 @@ class SimSystem:
         decode.node.free_blocks -= request.prompt_blocks  # the scheduler has seen that there is room
         reader = prefill.node if request.path is ReadPath.PE else decode.node
         reader.read_queue_tokens += request.request.hit_tokens
-        delay_s = self._spec.delays.submit_s
-        if delay_s:
-            self._loop.at(self._loop.now_s + delay_s, self._assigned, request)
-        else:
-            self._assigned(request)
+        self._assigned(request)
 
     def _assigned(self, request: SimRequest) -> None:
         """Both engines have it: what is a hit is read."""
@@ -132,9 +141,12 @@ class SimSystem:
     def _on_read(self, request: SimRequest) -> None:
         self._read_over(request)
         if request.written_s > self._loop.now_s:  # a block whose write is under way is waited for
-            self._loop.at(request.written_s, self._source_ready, request)
+            self._loop.at(request.written_s, self._read_through, request)
         else:
-            self._source_ready(request)
+            self._read_through(request)
+
+    def _read_through(self, request: SimRequest) -> None:
+        self._after(self._spec.delays.read_s, self._source_ready, request)
 
     def _read_over(self, request: SimRequest) -> None:
         reader = request.prefill.node if request.path is ReadPath.PE else request.decode.node
@@ -148,7 +160,14 @@ class SimSystem:
     def _first_token(self, request: SimRequest) -> None:
         """Prefill is over; the last of the prompt's KV is on its way to the DE buffer."""
         self.leaders[request.prefill.node.name].on_finished(request.prefill.index, request.request)
-        self._loop.at(max(self._loop.now_s, request.pushed_s + self._spec.delays.hand_over_s), self._complete, request)
+        at_s, hand_over_s = max(self._loop.now_s, request.pushed_s), self._spec.delays.hand_over_s
+        if self.cores and hand_over_s:
+            self._loop.at(at_s, self._pushed, request)
+        else:
+            self._loop.at(at_s + hand_over_s, self._complete, request)
+
+    def _pushed(self, request: SimRequest) -> None:
+        self._after(self._spec.delays.hand_over_s, self._complete, request)
 
     def _complete(self, request: SimRequest) -> None:
         """The DE buffer holds the whole prompt; H2D, then its slots are free but for new blocks, which are written."""

@@ -3,13 +3,16 @@
 import json
 from html import unescape
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from dualpath_ray.cli.main import run
 from dualpath_ray.cli.reproduce import _NAMES
 from dualpath_ray.planning import figures, lab, paper
+from dualpath_ray.planning.experiments import EXPERIMENTS
 from dualpath_ray.planning.figures import FIGURES
+from dualpath_ray.planning.online import SLO_TTFT_S
 from dualpath_ray.planning.reproduce import TITLES
 from dualpath_ray.planning.rows import Row, verdict
 
@@ -22,8 +25,8 @@ def small(monkeypatch):
     monkeypatch.setattr(figures, "AGENTS_660B", (2, 3))
     monkeypatch.setattr(figures, "AGENTS_27B", (2,))
     monkeypatch.setattr(figures, "AGENTS_TABLE_3", (2, 4))
-    monkeypatch.setattr(figures, "RATES_660B", (0.05, 0.1))
-    monkeypatch.setattr(figures, "RATES_27B", (0.05, 0.1))
+    monkeypatch.setattr(figures, "START_APS", dict.fromkeys(figures.START_APS, 4.0))
+    monkeypatch.setattr(figures, "CLOSE_ENOUGH", 4.0)
     monkeypatch.setattr(lab, "ONLINE_S", 40.0)
     monkeypatch.setattr(paper, "ONLINE_2P4D_APS", 0.1)
     monkeypatch.setattr(paper, "ONLINE_44P88D_APS", 0.1)
@@ -41,16 +44,45 @@ def test_all_figures_in_one_report(small, tmp_path):
         assert row["kind"] in ("calibrated", "predicted", "live")
         assert row["deviation"] == pytest.approx(row["ours"] / row["paper"] - 1)
     assert len({(row["figure"], row["name"]) for row in rows}) == len(rows)
+    experiments = json.loads((tmp_path / "results.json").read_text())["experiments"]
+    assert {each["figure"] for each in experiments} == set(EXPERIMENTS)
     for name in ("README.md", "index.html"):
         text = unescape((tmp_path / name).read_text())
         assert all(row["name"] in text for row in rows)
+        assert all(each["question"] in text and each["answer"] in text for each in experiments)
 
 
 def test_other_figures_of_an_earlier_report_are_kept(tmp_path):
     for name in ("table1", "table2"):
         assert run(["reproduce", name, "--config-dir", CONFIGS, "--out", str(tmp_path)]) == 0
-    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert {row["figure"] for row in rows} == {"table1", "table2"}
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert {row["figure"] for row in found["rows"]} == {"table1", "table2"}
+    assert {each["figure"] for each in found["experiments"]} == {"table1"}
+
+
+@pytest.mark.parametrize("limit", (0.01, 0.2, 0.37, 3.0))
+def test_the_highest_rate_is_found_wherever_it_lies(limit):
+    class Curve:
+        """TTFT grows with the rate and passes the SLO at ``limit``."""
+
+        asked: ClassVar[list[float]] = []
+
+        def online(self, config, mode, rate):
+            self.asked.append(rate)
+            return {"ttft_s": SLO_TTFT_S * rate / limit, "tpot_s": 0.01}
+
+    curve = Curve()
+    found = figures.sustained(curve, figures.DS660B, "basic")
+    assert found == pytest.approx(limit, rel=0.01)
+    assert len(curve.asked) < 20
+
+
+def test_a_system_that_serves_nobody_sustains_next_to_nothing():
+    class Dead:
+        def online(self, config, mode, rate):
+            return {"ttft_s": float("nan"), "tpot_s": float("nan")}
+
+    assert 0 < figures.sustained(Dead(), figures.DS660B, "basic") < 1e-3
 
 
 def test_table_2_is_matched_by_the_generator(tmp_path):
