@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dualpath_ray.base.types import ReadPath, Role
 from dualpath_ray.simulator.run import Simulation
-from dualpath_ray.simulator.spec import NodeRates
+from dualpath_ray.simulator.spec import Delays, NodeRates
 from dualpath_ray.traffic.hops import HOPS, PERSIST_PROMPT, LinkKind, link_bytes
 from dualpath_ray.traffic.nic import Direction
 from dualpath_ray.workload.trajectory import TrajectoryLengths
@@ -32,6 +32,7 @@ systems = st.fixed_dictionaries(
         "hbm_tokens": st.sampled_from([2800, 20_000]),
         "storage_bytes_per_s": st.sampled_from([None, 1.2e8]),
         "cores": st.sampled_from([None, 2]),
+        "delays": st.sampled_from([Delays(), Delays(0.01, 0.02, 0.03, 0.005)]),
     }
 )
 properties = settings(deadline=None, max_examples=50)
@@ -200,3 +201,19 @@ def test_times_of_one_request_follow_from_rates_and_costs(make_spec):
     one_step = 0.02 + 0.002 + 1e-6 * 340
     assert second.ttst_s == pytest.approx(second.loaded_s - second.prefill_end_s + one_step)
     assert second.finished_s - second.loaded_s == pytest.approx(2 * one_step + 1e-6)
+
+
+@pytest.mark.parametrize("cores", (None, 4))
+def test_delays_of_one_request_stand_where_they_are_said_to(make_spec, cores):
+    """A core that nobody else wants gives its seconds as they are."""
+    workload = [TrajectoryLengths("t", ((160, 2, 0.0), (32, 2, 0.0)))]
+    found = {}
+    for delays in (Delays(), Delays(submit_s=0.1, read_s=0.2, hand_over_s=0.4, turn_s=0.8)):
+        turns = run(make_spec(delays=delays, cores=cores), workload).turns
+        names = ("submit_s", "assigned_s", "source_ready_s", "prefill_end_s", "prompt_complete_s", "finished_s")
+        found[delays] = [turns.column(name)[1] for name in names]
+    before, after = found.values()
+    first_turn = 0.1 + 0.4 + 0.8  # nothing is read in it
+    longer = [b - a for a, b in zip(before, after, strict=True)]
+    expected = [first_turn, first_turn + 0.1, *[first_turn + 0.3] * 2, *[first_turn + 0.7] * 2]
+    assert longer == pytest.approx(expected)
