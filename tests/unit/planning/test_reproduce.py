@@ -13,10 +13,11 @@ from dualpath_ray.planning import figures, lab, paper
 from dualpath_ray.planning.experiments import EXPERIMENTS
 from dualpath_ray.planning.figures import FIGURES
 from dualpath_ray.planning.online import SLO_TTFT_S
-from dualpath_ray.planning.reproduce import TITLES
+from dualpath_ray.planning.reproduce_report import TITLES
 from dualpath_ray.planning.rows import Row, verdict
 
-CONFIGS = str(Path(__file__).parents[3] / "cluster_configs")
+ROOT = Path(__file__).parents[3]
+CONFIGS, LIVE = str(ROOT / "cluster_configs"), str(ROOT / "docs/benchmarks/pool.json")
 
 
 @pytest.fixture
@@ -33,13 +34,13 @@ def small(monkeypatch):
 
 
 def test_every_name_of_the_command_is_a_figure():
-    assert set(_NAMES) == set(FIGURES) == set(TITLES)
+    assert set(_NAMES) == {*FIGURES, "live"} == set(TITLES)
 
 
 def test_all_figures_in_one_report(small, tmp_path):
-    assert run(["reproduce", "all", "--config-dir", CONFIGS, "--out", str(tmp_path)]) == 0
+    assert run(["reproduce", "all", "--config-dir", CONFIGS, "--live", LIVE, "--out", str(tmp_path)]) == 0
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert {row["figure"] for row in rows} == set(FIGURES)
+    assert {row["figure"] for row in rows} == set(TITLES)
     for row in rows:
         assert row["kind"] in ("calibrated", "predicted", "live")
         assert row["deviation"] == pytest.approx(row["ours"] / row["paper"] - 1)
@@ -105,3 +106,21 @@ def test_only_predictions_can_be_off():
     ]
     assert [row.is_off for row in rows] == [True, False, False]
     assert verdict(rows) == "1 of 2 predicted numbers are within 10% of the paper's; 1 (50%) are not."
+
+
+def test_live_rows_come_from_the_benchmark(tmp_path, capsys):
+    measured = {("1P1D", "scheduled"): 50.0, ("1P1D", "prefill_only"): 102.0}
+    measured |= {("2P1D", "prefill_only"): 40.0, ("1P2D", "prefill_only"): 100.0}
+    rows = [{"config": c, "mode": m, "snic_bps": 5, "jct_s": jct_s} for (c, m), jct_s in measured.items()]
+    rows.append({"config": "1P1D", "mode": "scheduled", "snic_bps": 9, "jct_s": 1.0})  # of the sweep
+    path = tmp_path / "pool.json"
+    path.write_text(json.dumps({"rows": rows}))
+    out = ["--out", str(tmp_path / "out")]
+    assert run(["reproduce", "live", "--live", str(path), *out]) == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert [row["ours"] for row in found] == [1.25, 1.02] and {row["kind"] for row in found} == {"live"}
+    path.write_text("{}")
+    for given, said in ((path, "is no pool.json"), (tmp_path / "none.json", "cannot be read")):
+        assert run(["reproduce", "live", "--live", str(given), *out]) == 2
+        error = capsys.readouterr().err.strip()
+        assert "--live" in error and said in error and "\n" not in error
