@@ -30,12 +30,13 @@ _PROBE_INTERVAL_S = 0.004
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How often a running system calls: a leader after each batch of its group, and clients in batches."""
+    """How often a running system calls: each leader and each client once a fetch interval (``engine/group.py``)."""
 
     turns_per_s: float
-    prefill_batch_s: float  # of one group
-    decode_batch_s: float
-    decode_s: float  # for which a request decodes
+    interval_s: float
+    num_clients: int  # that submit the turns between them
+    prefill_s: float  # for which a request is at its prefill engine
+    decode_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class ActorFigures:
     empty_call_p50_s: float
     cores: float  # of the scheduler's process
     calls_per_s: float
+    num_fetches: int  # that were timed, and as many empty calls
 
 
 class _Leaders:
@@ -93,30 +95,36 @@ class _Leaders:
 
     def pace(self, seconds: float, rate: Rate) -> tuple[float, float]:
         """Call as a running system does. Returns: assignments and calls a second."""
-        period = {Role.PREFILL: rate.prefill_batch_s, Role.DECODE: rate.decode_batch_s}
+        stay_s = {Role.PREFILL: rate.prefill_s, Role.DECODE: rate.decode_s}
         rng = np.random.default_rng(1)
         start = time.perf_counter()
-        due = [(start + rng.uniform(0, period[group.role]), index, group) for index, group in enumerate(self._groups)]
+        due = [(start + rng.uniform(0, rate.interval_s), index, group) for index, group in enumerate(self._groups)]
         heapify(due)
-        arrived: dict[str, deque[float]] = {group.group_id: deque() for group in self._groups}
-        taken = submitted = self._num_calls = 0
+        arrived = {  # what runs already came one after another, too
+            group.group_id: deque(sorted(start - rng.uniform(0, stay_s[group.role], len(group.running))))
+            for group in self._groups
+        }
+        client_s = rate.interval_s / rate.num_clients  # from one client's call to the next one's
+        taken = submitted = num_submits = self._num_calls = 0
         while (elapsed := time.perf_counter() - start) < seconds:
             now = start + elapsed
             some: list[CountingGroup] = []
             while due[0][0] <= now and len(some) < _IN_FLIGHT:
                 at, index, group = due[0]
-                heapreplace(due, (max(at + period[group.role], now), index, group))
+                heapreplace(due, (max(at + rate.interval_s, now), index, group))
                 some.append(group)
             for group in some:
                 times = arrived[group.group_id]
-                stay = 0.0 if group.role is Role.PREFILL else rate.decode_s
-                while times and times[0] <= now - stay:
+                while times and times[0] <= now - stay_s[group.role]:
                     times.popleft()
                     group.finish(1)
             sent = []
-            while submitted + SUBMITTED <= elapsed * rate.turns_per_s:
-                sent.append(self._submit(SUBMITTED))
-                submitted += SUBMITTED
+            while num_submits * client_s <= elapsed:
+                num_submits += 1
+                count = round(num_submits * client_s * rate.turns_per_s) - submitted
+                if count:
+                    sent.append(self._submit(count))
+                    submitted += count
             before = [len(group.running) for group in some]
             taken += self._fetch(some) if some else 0
             for group, count in zip(some, before, strict=True):
@@ -193,6 +201,7 @@ class SchedulerBench:
             empty_call_p50_s=float(np.percentile(empty, 50)),
             cores=cores,
             calls_per_s=calls,
+            num_fetches=len(fetches),
         )
 
     @staticmethod

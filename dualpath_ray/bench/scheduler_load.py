@@ -22,6 +22,7 @@ BETA_TOKENS = 10_000_000
 HBM_TOKENS = 1_200_000  # of a decode engine: some 36 contexts
 BUFFER_TOKENS = 2**40
 TOKEN_BYTES = 70_000
+_PAYLOAD: dict[str, object] = {}  # there is one, as in a live request, but without tokens
 LIMITS = FetchLimits(2_000_000, BETA_TOKENS, token_bytes=TOKEN_BYTES, block_tokens=64)
 
 
@@ -33,7 +34,7 @@ def requests() -> Iterator[Request]:
         prompts, news = rng.integers(2_000, 64_000, 4096).tolist(), rng.integers(20, 400, 4096).tolist()
         for prompt, new in zip(prompts, news, strict=True):
             number += 1
-            yield Request(f"r{number}", 1, f"t{number}", prompt, int(prompt * 0.987), new)
+            yield Request(f"r{number}", 1, f"t{number}", prompt, int(prompt * 0.987), new, payload=_PAYLOAD)
 
 
 class CountingGroup:

@@ -2,7 +2,6 @@
 
 import gc
 import time
-from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,9 +10,9 @@ import numpy as np
 from dualpath_ray.base.collector import calm_collector
 from dualpath_ray.base.types import Role
 from dualpath_ray.bench.scheduler_load import LIMITS, groups, requests
+from dualpath_ray.scheduler.bounded_log import BoundedLog
 from dualpath_ray.scheduler.core import SchedulerCore
 from dualpath_ray.scheduler.read_side import load_policy
-from dualpath_ray.scheduler.state import Decision
 
 FINISHED = 16  # requests that have ended in a decode group between two of its fetches
 _LOG = 50_000  # decisions kept, as the scheduler's actor does
@@ -51,7 +50,7 @@ class _Run:
         """Submit until the engines are full and so many requests wait."""
         self._groups, self._source = groups(*system), requests()
         self._core = core = SchedulerCore(LIMITS, load_policy("scheduled"))
-        self._log: deque[Decision] = deque(maxlen=_LOG)
+        self._log = BoundedLog(_LOG)
         for group in self._groups:
             core.report(group.report())
         while core.num_waiting < num_waiting:

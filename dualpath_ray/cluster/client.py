@@ -15,7 +15,9 @@ import numpy as np
 import ray
 
 from dualpath_ray.base.errors import DualPathError, RequestRefusedError, SystemDiedError
+from dualpath_ray.base.packed import PackedList
 from dualpath_ray.cluster.plan import named
+from dualpath_ray.cluster.submitter import Submitter
 from dualpath_ray.cluster.system import ANSWER_S, System, ask, first_line, own_error
 from dualpath_ray.engine.group import client_payload
 from dualpath_ray.engine.request import StepEvent
@@ -65,7 +67,7 @@ class Generation:
         self.facts: dict[str, Any] = {"submit_s": submit_s}
         self.token_times_s: list[float] = []  # of sample 0
         self.error: DualPathError | None = None
-        self.submitted: Any = None  # the scheduler has it once this call is over
+        self.submitted: Future[None] | None = None  # done once the scheduler has it
         self._ended = [False] * request.num_samples
         self._streamed = [0] * request.num_samples
         self._lock = threading.Lock()  # two engines speak of a request, each on a thread of the client
@@ -169,6 +171,7 @@ class Client:
         self._next = 0
         self._failure: DualPathError | None = None
         self._closed = threading.Event()
+        self._submitter = Submitter(self._submit, self._plan.config.scheduler.fetch_interval_s)
         engines = {**self._handles.prefill, **self._handles.decode}
         for name, handle in engines.items():
             threading.Thread(target=self._poll, args=(name, handle), name=f"events-{name}", daemon=True).start()
@@ -229,8 +232,11 @@ class Client:
         with self._lock:
             self._check_alive()  # else nobody would tell this request of a death that came meanwhile
             self._running[request_id] = generation
-        generation.submitted = self._handles.scheduler.submit.remote([request])
+        generation.submitted = self._submitter.put(request)
         return generation
+
+    def _submit(self, requests: list[Request]) -> None:
+        ask(self._handles.scheduler.submit.remote(PackedList(requests)), "the scheduler")
 
     def _lookup(self, request_id: str, keys: list[bytes]) -> list[int]:
         return self._from_index(self._index.lookup(self._id, request_id, keys)) if keys else []
@@ -273,7 +279,7 @@ class Client:
         """Stop a request wherever it is."""
         request_id = generation.request_id
         if generation.submitted is not None:
-            ask(generation.submitted, "the scheduler")  # calls may overtake one another: this one must not
+            generation.submitted.result()  # calls may overtake one another: this one must not
         waiting, engine = ask(self._handles.scheduler.cancel.remote(request_id), "the scheduler")
         if waiting:
             for index in range(generation.request.num_samples):
@@ -331,7 +337,11 @@ class Client:
     def decisions(self, since_seq: int = 0) -> list[dict[str, Any]]:
         """Records of the scheduler's decisions, with the inputs that each was made on."""
         records: list[dict[str, Any]] = []
-        while page := ask(self._handles.scheduler.decisions.remote(since_seq), "the scheduler"):
+        latest = ask(self._handles.scheduler.status.remote(), "the scheduler")["num_decisions"]
+        while since_seq < latest:  # no further, or who decides faster than this reads would hold it for ever
+            page = ask(self._handles.scheduler.decisions.remote(since_seq), "the scheduler")
+            if not page:
+                break
             records += map(to_record, page)
             since_seq = page[-1].seq
         return records
@@ -405,6 +415,7 @@ class Client:
     def close(self) -> None:
         """End this client's threads. Requests under way go on without their pins: an evicted block is recomputed."""
         self._closed.set()
+        self._submitter.close()
         with self._lock:
             running = list(self._running)
             self._running.clear()

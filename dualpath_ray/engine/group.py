@@ -58,7 +58,7 @@ class GroupLeader:
         self._number = 0
         self._assigned: list[dict[str, tuple[Request, Decision]]] = [{} for _ in range(num_engines)]
         self._fetching = False
-        self._reported_s = float("-inf")
+        self._called_s = float("-inf")  # when the last call began, or brought something
         self._stopping = False
 
     def start(self) -> None:
@@ -106,7 +106,7 @@ class GroupLeader:
         )
         finished, self._finished, self._dirty = tuple(self._finished), [], False
         self._number += 1
-        self._reported_s = time.monotonic()
+        self._called_s = time.monotonic()
         return GroupReport(self._node, self._role, node, tuple(engines), self._seen, finished, self._number)
 
     def _not_opened(self, state: NodeState) -> tuple[int, int]:
@@ -142,15 +142,18 @@ class GroupLeader:
                 if not self._stopping:
                     self._failed(f"{self._node} gets no more work from the scheduler: {error}")
                 return
-            wait_s = 0.0 if found else _FETCH_WAIT_S
             with self._changed:
                 self._fetching = False
                 if found:
+                    self._called_s = max(self._called_s, time.monotonic() if wait_s else 0.0)
+                if found or not wait_s:
                     self._pause()
+            wait_s = 0.0 if found else _FETCH_WAIT_S
 
     def _pause(self) -> None:
-        """Until an interval after the last report. The lock is held."""
-        self._changed.wait_for(lambda: self._stopping, self._reported_s + self._interval_s - time.monotonic())
+        """Until an interval after the last call. The lock is held."""
+        while not self._stopping and (left_s := self._called_s + self._interval_s - time.monotonic()) > 0:
+            self._changed.wait(left_s)
 
     def _hand_out(self, request: Request, decision: Decision) -> None:
         mine = decision.prefill_engine if self._role is Role.PREFILL else decision.decode_engine
@@ -172,9 +175,8 @@ class GroupLeader:
                     return
                 if not (self._dirty and self._fetching):
                     continue
-                report = self._take_report() if self._state is not None else None
-            if report is not None:
-                self._report(report)
+                report = self._take_report()
+            self._report(report)
 
 
 def bind(request: Request, decision: Decision, block_tokens: int) -> EngineRequest:

@@ -3,8 +3,6 @@
 import os
 import threading
 import time
-from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -14,12 +12,14 @@ import ray
 from dualpath_ray.base.collector import calm_collector
 from dualpath_ray.base.packed import PackedList
 from dualpath_ray.base.types import Role
+from dualpath_ray.scheduler.bounded_log import BoundedLog
 from dualpath_ray.scheduler.core import SchedulerCore
 from dualpath_ray.scheduler.read_side import load_policy
 from dualpath_ray.scheduler.state import Decision, FetchLimits, GroupReport, Request
 
 ALONE_S = 120.0  # no group has fetched for so long: the system is gone
 _SLICE = 64  # requests or decisions for which the lock is held: about a millisecond
+_SHARED = 512  # requests shared out among decode groups in a slice
 _YIELD_S = 1e-4  # between two slices, for whoever waits for the lock
 
 
@@ -42,7 +42,7 @@ class RequestScheduler:
         self._core = SchedulerCore(limits, load_policy(read_path))
         self._facts = facts
         self._awaited = {group_id for group_id, _ in groups}
-        self._log: deque[Decision] = deque(maxlen=max_logged_decisions)
+        self._log = BoundedLog(max_logged_decisions)
         self._lock = threading.Lock()
         self._decided: dict[str, threading.Condition] = {}  # by group: there is something for it
         self._planning = False
@@ -110,8 +110,7 @@ class RequestScheduler:
         would hold it for itself.
         """
         with self._lock:
-            first = bisect_right(self._log, since_seq, key=lambda decision: decision.seq)
-            return PackedList(islice(self._log, first, first + most))
+            return PackedList(self._log.since(since_seq, most))
 
     def status(self) -> dict[str, object]:
         """Queues, loads and counts, and the groups that planning still waits for."""
@@ -137,20 +136,23 @@ class RequestScheduler:
             return
         self._planning = True
         try:
-            while self._decide() == _SLICE:
+            while self._decide():
                 self._lock.release()
                 time.sleep(_YIELD_S)
                 self._lock.acquire()
         finally:
             self._planning = False
 
-    def _decide(self) -> int:
-        decisions = self._core.plan(_SLICE)
-        self._log.extend(decisions)
-        for group_id in {d.prefill_group for d in decisions} | {d.decode_group for d in decisions}:
-            if (decided := self._decided.get(group_id)) is not None:
-                decided.notify_all()
-        return len(decisions)
+    def _decide(self) -> bool:
+        """A slice. Returns: whether there may be another."""
+        decisions: list[Decision] = []
+        try:
+            return self._core.plan_some(decisions, _SLICE, _SHARED)
+        finally:  # a policy may fail, but what was decided before stands
+            self._log.extend(decisions)
+            for group_id in {d.prefill_group for d in decisions} | {d.decode_group for d in decisions}:
+                if (decided := self._decided.get(group_id)) is not None:
+                    decided.notify_all()
 
 
 class DetachedScheduler(RequestScheduler):

@@ -6,13 +6,13 @@ are kept up to date make that O(log engines) a decision, however long the queue.
 """
 
 import sys
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
 from dualpath_ray.base.types import ReadPath, Role
-from dualpath_ray.scheduler.history import FULL, AfterAssignment, LoadHistory, Moment
+from dualpath_ray.scheduler.history import FULL, LoadHistory
 from dualpath_ray.scheduler.inter_engine import balance_threshold, choose_decode_engine
 from dualpath_ray.scheduler.ledger import Group
 from dualpath_ray.scheduler.prefill_pool import PrefillPool
@@ -50,7 +50,7 @@ class SchedulerCore:
         self._keep_inputs = keep_inputs
         self._groups: dict[str, Group] = {}
         self._latest: dict[str, GroupReport] = {}
-        self._global: dict[str, Waiting] = {}  # FIFO, by request id
+        self._global: OrderedDict[str, Waiting] = OrderedDict()  # FIFO, by request id
         self._queued_in: dict[str, str] = {}  # request id -> decode group whose private queue it is in
         self._bound: dict[str, _Bound] = {}  # by request id, until finished at its decode engine
         self._arrivals = 0
@@ -129,7 +129,7 @@ class SchedulerCore:
         else:
             group.accept(report, self._limits)
             if self._loads is not None:
-                self._note_loads(group.view())
+                self._loads.report(group.view())
         if report.role is Role.PREFILL:
             self._prefill.update(group)
             self._no_prefill = False
@@ -158,16 +158,24 @@ class SchedulerCore:
         for request_id in [key for key, bound in self._bound.items() if bound.group == group_id]:
             del self._bound[request_id]
 
-    def plan(self, most: int = sys.maxsize) -> list[Decision]:
+    def plan(self) -> list[Decision]:
         """Decide what the loads allow now, in order of arrival.
 
         A decode group whose head finds no room takes no more; no prefill engine below beta ends the plan.
+        """
+        decisions: list[Decision] = []
+        self.plan_some(decisions, sys.maxsize, sys.maxsize)
+        return decisions
 
-        Args: most: decide no more than so many now; when there are as many, there may be more to decide.
+    def plan_some(self, decisions: list[Decision], most: int, most_shared: int) -> bool:
+        """``plan`` in parts, for whoever must not be away for long.
+
+        Args:   decisions: are appended to one by one, so that none is lost should a policy fail.
+            most: decisions of this call; most_shared: requests that it shares out among the decode groups.
+        Returns: whether there may be more to do.
         """
         if self._global:
-            self._drain()
-        decisions: list[Decision] = []
+            self._drain(most_shared)
         while not self._no_prefill and len(decisions) < most and (first := self._heads.first()) is not None:
             group = self._groups[first[1]]
             waiting = group.queue.head
@@ -183,7 +191,7 @@ class SchedulerCore:
                 break
             decisions.append(decision)
             self._rank_head(group)
-        return decisions
+        return len(decisions) >= most or bool(self._global and self._by_tokens.first())
 
     def undelivered(self, group_id: str, seen: int) -> list[tuple[Request, Decision]]:
         """Decisions for a group, as its DE or its PE, after number ``seen``; given again until a report counts them."""
@@ -254,29 +262,22 @@ class SchedulerCore:
             if len(self._sharing.changes) >= FULL:
                 self._sharing = None
 
-    def _note_loads(self, *changes: GroupView | AfterAssignment) -> None:
-        assert self._loads is not None
-        self._loads.changes += changes
-        if len(self._loads.changes) >= FULL:
-            self._loads = None
-
     def _share_out_anew(self, orphans: Iterable[Waiting] = ()) -> None:
         """Put every private queue, and what a dead group held, back into the global queue by arrival."""
         self._sharing = None  # its groups are others
         decode = [group for group in self._groups.values() if group.role is Role.DECODE]
         queued = [waiting for group in decode for waiting in group.queue.clear()]
         every = sorted([*orphans, *queued, *self._global.values()], key=lambda waiting: waiting.arrival)
-        self._global = {waiting.request.request_id: waiting for waiting in every}
+        self._global = OrderedDict((waiting.request.request_id, waiting) for waiting in every)
         self._queued_in.clear()
         for group in decode:
             self._ready(group)
 
-    def _drain(self) -> None:
-        """Each request of the global queue to the private queue of a decode group (section 6, DE across groups)."""
-        for request_id, waiting in self._global.items():
-            first = self._by_tokens.first()
-            if first is None:
-                return  # no decode group has reported: nothing has been taken out
+    def _drain(self, most: int) -> None:
+        """Requests of the global queue to the private queues of decode groups (section 6, DE across groups)."""
+        while self._global and most > 0 and (first := self._by_tokens.first()) is not None:
+            most -= 1
+            request_id, waiting = self._global.popitem(last=False)
             group = self._groups[first[1]]
             if self._keep_inputs:
                 history = self._sharing or self._start_sharing()
@@ -285,7 +286,6 @@ class SchedulerCore:
                 self._rank_head(group)
             self._queued_in[request_id] = first[1]
             self._rank_total(group)
-        self._global.clear()
 
     def _start_sharing(self) -> SharingHistory:
         decode = (group for group in self._groups.values() if group.role is Role.DECODE)
@@ -334,7 +334,9 @@ class SchedulerCore:
         prefill_load = prefill.assign(request, decision, limits)
         self._prefill.assigned(prefill, prefill_load)
         if history is not None:
-            self._note_loads((decode_id, decode.node, decode_load), (prefill.group_id, prefill.node, prefill_load))
+            history.assign((decode_id, decode.node, decode_load), (prefill.group_id, prefill.node, prefill_load))
+            if len(history.changes) >= FULL:
+                self._loads = None
         self._bound[request_id] = _Bound(attempt, decode_id, engine.engine_id)
         if request.hit_tokens:
             self._turn += 1
@@ -354,7 +356,7 @@ class SchedulerCore:
             waiting.request.without_payload(),
             waiting.shared_out,
             decode.queue.fitting_tokens,
-            Moment(history, len(history.changes), decode.group_id),
+            history.moment(decode.group_id),
             self._limits,
             self._policy_name,
             self._turn,

@@ -55,7 +55,7 @@ def inputs_from_json(record: dict[str, Any]) -> DecisionInputs:
     decode = view_from_json(record["decode"])
     prefill = {view.group_id: view for view in map(view_from_json, record["prefill"])}
     return DecisionInputs(
-        request=request_from_json(record["request"]),
+        request_facts=request_from_json(record["request"]).without_payload(),
         shared_out=SharedOut(SharingHistory(dict(record["groups"])), 0),
         fitting_tokens=record["fitting_tokens"],
         loads=Moment(LoadHistory(prefill, {decode.group_id: decode}), 0, decode.group_id),

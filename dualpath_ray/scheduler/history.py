@@ -16,11 +16,29 @@ AfterAssignment = tuple[
 
 @dataclass(slots=True)
 class LoadHistory:
-    """Every group at a moment and, in order, the changes since: a group as reported, or after something was assigned."""
+    """Every group at a moment and, in order, the changes since: a group as reported, or after something was assigned.
+
+    Of the reports between two decisions only a group's last one counts, and only that is kept.
+    """
 
     prefill: dict[str, GroupView]
     decode: dict[str, GroupView]
     changes: list[GroupView | AfterAssignment] = field(default_factory=list)
+    _reported: dict[str, GroupView] = field(default_factory=dict)  # since the last moment
+
+    def report(self, view: GroupView) -> None:
+        """A group has reported."""
+        self._reported[view.group_id] = view
+
+    def moment(self, decode_group: str) -> "Moment":
+        """What is known now."""
+        self.changes += self._reported.values()
+        self._reported.clear()
+        return Moment(self, len(self.changes), decode_group)
+
+    def assign(self, *changes: AfterAssignment) -> None:
+        """Something was assigned at the last moment."""
+        self.changes += changes
 
 
 @dataclass(slots=True, eq=False)  # not frozen: one is made for every decision, and frozen ones take three times as long

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-FULL = 1024  # changes after which a history starts anew
-
 
 @dataclass(slots=True)
 class SharingHistory:

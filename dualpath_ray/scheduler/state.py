@@ -5,7 +5,7 @@ alike. What is made anew for every decision is a named tuple: a frozen dataclass
 """
 
 import pickle
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualpath_ray.base.types import ReadPath, Role
@@ -13,6 +13,9 @@ from dualpath_ray.base.types import ReadPath, Role
 if TYPE_CHECKING:  # the history is made of the loads below
     from dualpath_ray.scheduler.history import Moment
     from dualpath_ray.scheduler.sharing import SharedOut
+
+
+RequestFacts = tuple[str, int, str, int, int, int, int]  # the fields of a Request but its payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,20 @@ class Request:
             self.payload,
         )
 
-    def without_payload(self) -> "Request":
-        """The same for the log, which holds many requests and must not hold their tokens."""
-        return self if self.payload is None else replace(self, payload=None)
+    def without_payload(self) -> RequestFacts:
+        """For the log, which holds many requests and must not hold their tokens: ``Request(*facts)`` is the same again.
+
+        A tuple of plain values is nothing that Python's cycle collector would have to look through.
+        """
+        return (
+            self.request_id,
+            self.attempt,
+            self.trajectory_id,
+            self.prompt_tokens,
+            self.hit_tokens,
+            self.max_new_tokens,
+            self.num_samples,
+        )
 
 
 class PrefillLoad(NamedTuple):
@@ -138,13 +152,18 @@ class FetchLimits:
 class DecisionInputs(NamedTuple):
     """All that a decision was made on; ``decision_log.py`` writes it in plain JSON types and decides again from that."""
 
-    request: Request  # without its payload
+    request_facts: RequestFacts
     shared_out: "SharedOut"  # on what the decode group was chosen
     fitting_tokens: int  # of the requests R that fit the decode group
     loads: "Moment"
     limits: FetchLimits
     policy: str
     turn: int
+
+    @property
+    def request(self) -> Request:
+        """Without its payload."""
+        return Request(*self.request_facts)
 
 
 class Decision(NamedTuple):

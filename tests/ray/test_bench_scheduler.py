@@ -5,7 +5,11 @@ from dualpath_ray.bench.actor import Rate, SchedulerBench
 pytestmark = pytest.mark.ray
 
 
-@pytest.mark.parametrize("rate", [None, Rate(200.0, 0.05, 0.05, 0.2)], ids=["saturated", "at a rate"])
+@pytest.mark.parametrize(
+    "rate",
+    [None, Rate(200.0, interval_s=0.05, num_clients=2, prefill_s=0.05, decode_s=0.2)],
+    ids=["saturated", "at a rate"],
+)
 def test_the_scheduler_is_measured_through_its_actor(rate):
     with SchedulerBench() as bench:
         figures = bench.measure((1, 2, 2), 0 if rate else 500, 1.0, rate)

@@ -39,7 +39,7 @@ def test_the_policy_is_measured_with_the_queue_full():
 def test_the_table_shows_limits():
     row = SchedulerRow("actor", 1152, 100_000, 12_345.0, 0.004, 10_000.0, empty_call_p99_s=0.002)
     shown = table({"rows": [vars_of(row)], "skipped": ["actor, 6 engines"]})
-    assert "| actor | 1,152 | 100,000 | 12,345 | 10,000 |  | 4.00 | 2.00 |" in shown
+    assert "| actor | 1,152 | 100,000 | 12,345 | 10,000 |  |  | 4.00 | 2.00 |" in shown
     assert "no time for: actor, 6 engines" in shown
 
 

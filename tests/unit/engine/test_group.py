@@ -105,6 +105,26 @@ def test_under_load_one_call_an_interval_fetches_and_reports() -> None:
     assert [report.seen for report, _ in fetched] == list(range(len(fetched)))
 
 
+def test_a_fetch_that_brings_nothing_is_no_reason_for_another_call() -> None:
+    """Work comes and goes: whether a call waits or not, the next one is an interval after it began or brought something."""
+    called: list[float] = []
+    turn = iter([True, False] * 50)
+
+    def fetch(report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
+        called.append(time.monotonic())
+        return [(request(len(called)), decision(len(called), ReadPath.PE))] if next(turn) else []
+
+    made = GroupLeader(
+        "d0", Role.DECODE, 1, 10**6, 16, 0.05, fetch, lambda report: None, lambda e, r: None, lambda why: None
+    )
+    made.on_node_state(state(0, 10**6, []))
+    made.start()
+    time.sleep(0.5)
+    made.stop()
+    gaps = [later - earlier for earlier, later in zip(called, called[1:], strict=False)]
+    assert len(called) >= 3 and min(gaps) >= 0.049
+
+
 def test_what_changes_while_a_fetch_waits_is_reported() -> None:
     reports: list[GroupReport] = []
     waiting, ended = threading.Event(), threading.Event()

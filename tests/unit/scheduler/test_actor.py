@@ -145,3 +145,56 @@ def test_cancel_limits_and_dead_groups_pass_through(make, scheduler):
 def test_an_unknown_policy_is_refused(make):
     with pytest.raises(ConfigError, match=r"scheduler\.read_path"):
         RequestScheduler(make.limits, "fastest", GROUPS)
+
+
+def test_all_is_decided_once_however_many_call_at_the_same_time(make):
+    """A queue of many slices, while other threads submit, cancel and fetch: nothing is lost, told twice, or left."""
+    scheduler = RequestScheduler(replace(make.limits, max_unfinished_tokens=10**9), "scheduled", GROUPS)
+    decode = make.decode(tokens=(0,) * 8)
+    scheduler.fetch(make.prefill(), 0.0)
+    scheduler.fetch(decode, 0.0)
+    found: list[int] = []
+    stop = threading.Event()
+
+    def lead():
+        seen = 0
+        while not stop.is_set() or seen < found_total():
+            for _, decision in scheduler.fetch(replace(decode, seen=seen), 0.5):
+                found.append(decision.seq)
+                seen = decision.seq
+
+    def found_total():
+        return scheduler.status()["num_decisions"]
+
+    def submit(name):
+        scheduler.submit(make.request(f"{name}{i}") for i in range(300))
+        scheduler.cancel(f"{name}299")
+
+    threads = [threading.Thread(target=lead), *(threading.Thread(target=submit, args=(name,)) for name in "abc")]
+    for thread in threads:
+        thread.start()
+    for thread in threads[1:]:
+        thread.join(30)
+    stop.set()
+    threads[0].join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    logged = [decision.request_id for decision in scheduler.decisions(0)]
+    assert len(logged) == len(set(logged)) and found == list(range(1, len(logged) + 1))
+    assert 897 <= len(logged) <= 900 and scheduler.status()["num_waiting"] == 0
+
+
+def test_what_was_decided_before_a_policy_failed_is_not_lost(make, monkeypatch):
+    scheduler = RequestScheduler(make.limits, "scheduled", GROUPS)
+    policy = scheduler._core._policy
+
+    def fails_at_the_third(inputs):
+        if inputs.request.request_id == "r2":
+            raise ValueError("no path")
+        return policy(inputs)
+
+    monkeypatch.setattr(scheduler._core, "_policy", fails_at_the_third)
+    scheduler.fetch(make.prefill(), 0.0)
+    scheduler.fetch(make.decode(), 0.0)
+    with pytest.raises(ValueError, match="no path"):
+        scheduler.submit([make.request(f"r{i}") for i in range(4)])
+    assert [decision.request_id for decision in scheduler.decisions(0)] == ["r0", "r1"]

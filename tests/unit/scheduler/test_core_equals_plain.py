@@ -1,10 +1,14 @@
 """The core decides what the plain functions of ``inter_engine.py`` decide, whatever happened before."""
 
+import sys
+from unittest.mock import patch
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.base.types import ReadPath, Role
 from dualpath_ray.scheduler.core import SchedulerCore
+from dualpath_ray.scheduler.decision_log import replay, to_record
 from dualpath_ray.scheduler.inter_engine import (
     balance_threshold,
     choose_decode_engine,
@@ -13,7 +17,7 @@ from dualpath_ray.scheduler.inter_engine import (
     fitting_tokens,
 )
 from dualpath_ray.scheduler.read_side import ReadSideInputs, load_policy
-from dualpath_ray.scheduler.state import DecodeLoad, GroupReport, PrefillLoad
+from dualpath_ray.scheduler.state import Decision, DecodeLoad, GroupReport, PrefillLoad
 
 policies = st.sampled_from(["prefill_only", "round_robin", "scheduled"])
 NAMES = ("p0", "p1", "d0", "d1")
@@ -126,8 +130,17 @@ class PlainScheduler:
 
 
 @settings(deadline=None, max_examples=200)
-@given(data=st.data())
-def test_the_core_decides_as_the_plain_functions(drawn, data):
+@given(data=st.data(), full=st.sampled_from([3, 1024]))
+def test_the_core_decides_as_the_plain_functions(drawn, data, full):
+    """And whatever was reported and decided since, a decision is taken again from what it was made on."""
+    with patch("dualpath_ray.scheduler.core.FULL", full):  # so that histories start anew
+        for decision in decide_both(drawn, data):
+            assert replay(to_record(decision)) == decision
+
+
+def decide_both(drawn, data):
+    """Returns: all decisions, in order, of a core that agrees with the plain functions."""
+    every = []
     limits, policy = data.draw(drawn.limits), load_policy(data.draw(policies))
     core, plain = SchedulerCore(limits, policy), PlainScheduler(limits, policy)
     both = (core, plain)
@@ -158,8 +171,12 @@ def test_the_core_decides_as_the_plain_functions(drawn, data):
             for scheduler in both:
                 scheduler.remove_group(name)
         decided = []
-        most = data.draw(st.sampled_from([1, 3, 10**6]))
-        while some := core.plan(most):
+        most, more = data.draw(st.sampled_from([1, 3, 10**6])), True
+        while more:
+            some: list[Decision] = []
+            more = core.plan_some(some, most, sys.maxsize)
             decided += some
+        every += decided
         assert [(d.seq, d.request_id, d.decode_engine, d.prefill_engine, d.read_path) for d in decided] == plain.plan()
         assert core.num_waiting == len(plain.shared) + sum(len(group.queue) for group in plain.groups.values())
+    return every
