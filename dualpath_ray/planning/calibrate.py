@@ -86,9 +86,7 @@ def fit(runs: Sequence[LiveRun]) -> FittedCosts:
     Raises: ConfigError when the runs are not of one model on one machine.
     """
     first = runs[0]
-    for run in runs:
-        if (run.config.model, run.cores) != (first.config.model, first.cores):
-            raise ConfigError(f"{run.name}: another model or machine than {first.name}; calibrate with runs of one")
+    _check_alike(runs)
     values: dict[str, dict[str, float]] = {"prefill": {}, "decode": {}, "delays": {}}
     for section, name, start in _FITTED:
         values[section][name] = start
@@ -135,6 +133,17 @@ def fit(runs: Sequence[LiveRun]) -> FittedCosts:
     return costs()
 
 
+def _check_alike(runs: Sequence[LiveRun]) -> None:
+    """Raises: ConfigError when the runs are not of one model on one machine."""
+    first = runs[0]
+    for run in runs:
+        if (run.config.model, run.cores) != (first.config.model, first.cores):
+            raise ConfigError(
+                f"{run.name}: {run.config.model} on {run.cores} cores, but {first.name} is {first.config.model} on "
+                f"{first.cores}; calibrate and predict with runs of one model on one machine"
+            )
+
+
 _STAGE_COLUMNS = (
     "submit_s",
     "assigned_s",
@@ -160,6 +169,7 @@ def run_calibrate(
     """The whole of ``dualpath calibrate``. Returns: costs and predictions, as written to ``--json``."""
     runs = [run for directory in fitted_to for run in load_live_runs(directory)]
     others = [run for directory in predicted for run in load_live_runs(directory)]
+    _check_alike([*runs, *others])
     echo(f"fitting to {len(runs)} live run(s)")
     costs = fit(runs)
     data = costs.model_dump(exclude_none=True)

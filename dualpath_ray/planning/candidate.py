@@ -24,7 +24,8 @@ SYSTEMS = (DUAL, SINGLE, BASIC)
 class Candidate:
     """A split that fits its hardware.
 
-    Args: specs: of the cluster that is simulated, by system; scale: how many of it make the one that is planned;
+    Args: specs: of the cluster that is simulated, by system, without Basic where that has no room;
+        scale: how many of it make the one that is planned;
         free: the range of P/D in which only storage NICs saturate (section 4.2), None where those are not limited.
     """
 
@@ -58,7 +59,11 @@ def make_candidate(
     nodes = {"prefill_nodes": split.prefill_nodes, "decode_nodes": split.decode_nodes}
     for system in SYSTEMS:
         config = load_cluster(path, {**given, **mode_overrides(system), **nodes})
-        specs[system] = cluster_spec(config, str(path), turn, costs)
+        try:
+            specs[system] = cluster_spec(config, str(path), turn, costs)
+        except ConfigError:
+            if system != BASIC:  # which holds all layers' KV of a batch at once, and may find no room for it
+                raise
     model = model_of(split, most_nodes)
     scale = split.nodes / model.nodes
     links = node_links(specs[DUAL])

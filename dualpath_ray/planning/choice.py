@@ -59,15 +59,16 @@ def next_compared(found: Mapping[Split, float], single: Mapping[Split, float]) -
     return split if few or found[split] >= max(single.values(), default=0.0) else None
 
 
-def winner(found: Mapping[Split, float], own: Split | None) -> Split | None:
+def winner(found: Mapping[Split, float], own: Split | None, wanted: float = 0.0) -> Split | None:
     """The split with the best score; the one that there is already, when it is as good but for noise. None: none works.
 
-    Args: own: of the configuration.
+    Args: own: of the configuration; wanted: a score below it is not as good as one that reaches it.
     """
     best = max(found, key=lambda split: (found[split], split), default=None)
     if best is None or not found[best]:
         return None
-    if own is not None and found.get(own, 0.0) >= found[best] / (1 + NOISE_RATIO):
+    score = found.get(own, 0.0) if own is not None else 0.0
+    if score >= found[best] / (1 + NOISE_RATIO) and (score >= wanted or found[best] < wanted):
         return own
     return best
 

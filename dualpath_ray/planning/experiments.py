@@ -7,13 +7,12 @@ from typing import Any
 
 from dualpath_ray.models.known import known_model
 from dualpath_ray.models.spec import ModelSpec, flops_per_token, gb_per_pflop
-from dualpath_ray.planning import figures
+from dualpath_ray.planning import figures, paper
 from dualpath_ray.planning.lab import NO_READ_AHEAD, Lab
 from dualpath_ray.planning.table1 import APPEND_TOKENS, CONTEXT_TOKENS
 
 # Rates over Basic's limit at which both systems are compared.
 SHARES_OF_LIMIT = (0.5, 0.75, 0.95, 1.15, 1.5)
-CLOSE = 0.05  # TTST and TPOT below Basic's limit: the most that Ours may be above Basic
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,28 @@ def table1(lab: Lab) -> list[Experiment]:
     ]
 
 
+def table3(lab: Lab) -> list[Experiment]:
+    """What a second token waits for, at both sizes."""
+    rows = []
+    for where, config, aps in (
+        ("2P4D, 0.4 agents/s", figures.DS660B, paper.ONLINE_2P4D_APS),
+        ("44P88D, 8.8 agents/s", "ds660b_44p88d", paper.ONLINE_44P88D_APS),
+    ):
+        found = lab.online(config, "scheduled", aps)
+        parts = (found[key] for key in ("to_buffer_s", "to_hbm_s", "to_step_s"))
+        rows.append((where, *(f"{1e3 * seconds:.0f} ms" for seconds in parts)))
+    return [
+        Experiment(
+            "table3",
+            "What does a second token wait for?",
+            ("", "the prompt in the DE buffer", "the prompt in HBM", "a decode step"),
+            tuple(rows),
+            "Most of TTST is the constant that was calibrated on 2P4D (hand_over_s, 131 ms, in the first column). What the "
+            "larger system does faster in the paper (0.194 s against 0.228 s) is not in the model, for which both are alike.",
+        )
+    ]
+
+
 def fig8(lab: Lab) -> list[Experiment]:
     """The speedup by system and by the number of agents: the mean is over numbers that the paper does not print."""
     counts = figures.AGENTS_27B
@@ -81,14 +102,59 @@ def fig8(lab: Lab) -> list[Experiment]:
         rows.append((config.split("_")[1].upper(), *(f"{speedup:.2f}x" for speedup in speedups)))
     means = [fmean(column) for column in zip(*by_count, strict=True)]
     rows.append(("mean", *(f"{mean:.2f}x" for mean in means)))
+    grows = "grows" if means[-1] > means[0] else "does not grow"
     return [
         Experiment(
             "fig8",
             "How much does the mean speedup depend on the number of agents?",
             ("", *(f"{count} agents" for count in counts)),
             tuple(rows),
-            f"It grows from {means[0]:.2f}x to {means[-1]:.2f}x with the load: few agents leave Basic's storage NICs "
-            "idle for part of the time. The paper's mean is over numbers of agents that are not known.",
+            f"It {grows} with the load: {means[0]:.2f}x for {counts[0]} agents, {means[-1]:.2f}x for {counts[-1]}. Few agents "
+            "leave Basic's storage NICs idle for part of the time. The paper's mean is over numbers that are not known.",
+        )
+    ]
+
+
+def fig9(lab: Lab) -> list[Experiment]:
+    """The speedup by the number of agents."""
+    scales = figures.SCALES
+    found = {
+        count: [lab.speedup(figures.DS660B, count, append_scale=scale) for scale in scales]
+        for count in figures.AGENTS_660B
+    }
+    spread = [max(column) - min(column) for column in zip(*found.values(), strict=True)]
+    widest = max(range(len(scales)), key=spread.__getitem__)
+    return [
+        Experiment(
+            "fig9",
+            "How much does the speedup depend on the number of agents?",
+            ("", *(f"append x{scale:g}" for scale in scales)),
+            tuple((f"{count} agents", *(f"{each:.2f}x" for each in speedups)) for count, speedups in found.items()),
+            f"Most with append x{scales[widest]:g}, by {spread[widest]:.2f}x: the less there is to read, the more agents it "
+            "takes to keep Basic's storage NICs busy. How many the paper ran here is not known.",
+        )
+    ]
+
+
+def fig12(lab: Lab) -> list[Experiment]:
+    """What the gain of layerwise prefill depends on."""
+    agents, rows, gains = figures.AGENTS_660B[-1], [], []
+    for layer_s in (0.002, 0.0041, 0.008):
+        basic, *others = (
+            lab.offline(figures.DS660B, mode, agents, costs={"prefill_layer_s": layer_s}).jct_s
+            for mode in ("basic", *paper.ABLATION)
+        )
+        gains.append(others[0] / basic - 1)
+        rows.append((f"{1e3 * layer_s:g} ms", *(f"{jct / basic - 1:+.1%}" for jct in others)))
+    return [
+        Experiment(
+            "fig12",
+            "What does the gain of layerwise prefill depend on?",
+            ("of each layer of a batch, whatever is in it", "+ layerwise", "+ dual path", "+ scheduling"),
+            tuple(rows),
+            f"Not on the fixed time of a batch: from {gains[0]:+.1%} to {gains[-1]:+.1%}. With the single path storage binds "
+            "before and after, so no constant of the engines brings it to the paper's -17.21 %: its Basic also waits for "
+            "something that is not modelled here.",
         )
     ]
 
@@ -111,19 +177,18 @@ def fig10(lab: Lab) -> list[Experiment]:
                 )
             )
             if share < 1:
-                below.append(max(ours[key] / basic[key] - 1 for key in ("ttst_s", "tpot_s")))
+                below += [ours[key] / basic[key] - 1 for key in ("ttst_s", "tpot_s")]
             else:
                 above.append(ours["ttft_s"] / basic["ttft_s"])
         lower = "at each rate" if max(above) < 1 else "NOT at each rate"
-        kept = "at most" if max(below) <= CLOSE else "up to"
         found.append(
             Experiment(
                 "fig10",
                 f"{label}: what do TTFT, TTST and TPOT do below and above Basic's limit?",
                 ("agents/s", "TTFT, Basic / Ours", "TTST, Basic / Ours", "TPOT, Basic / Ours"),
                 tuple(rows),
-                f"Above Basic's limit the TTFT of Ours is lower {lower}. Below it TTST and TPOT of Ours are {kept} "
-                f"{max(below):+.1%} of Basic's (the claim is within {CLOSE:.0%}).",
+                f"Above Basic's limit the TTFT of Ours is lower {lower}. Below it TTST and TPOT of Ours are between "
+                f"{min(below):+.1%} and {max(below):+.1%} of Basic's (the paper: unchanged).",
             )
         )
     return [*found, _reading_ahead(lab)]
@@ -132,18 +197,20 @@ def fig10(lab: Lab) -> list[Experiment]:
 def _reading_ahead(lab: Lab) -> Experiment:
     config, agents = figures.DS660B, figures.AGENTS_660B[-1]
     ours_jct, ours_rate = lab.offline(config, "scheduled", agents).jct_s, figures.sustained(lab, config, "scheduled")
-    rows = []
+    rows, distances = [], []
     for what, mode in (("while the batch before computes", "basic"), ("as part of its batch", NO_READ_AHEAD)):
         speedup = lab.offline(config, mode, agents).jct_s / ours_jct
         gain = ours_rate / figures.sustained(lab, config, mode)
         rows.append((what, f"{speedup:.2f}x", f"{gain:.2f}x"))
+        distances.append(abs(speedup / paper.SPEEDUP_660B - 1) + abs(gain / paper.SUSTAINED_660B - 1))
+    nearer = "reads ahead" if distances[0] < distances[1] else "does not"
     return Experiment(
         "fig10",
         "DS 660B: when does Basic read a hit?",
         ("Basic reads a hit", "Ours over Basic, offline", "sustained arrivals over Basic"),
         tuple(rows),
-        "The paper does not say. Its 1.87x and 2.25x are near those of a Basic that reads ahead, which is what all "
-        "rows here assume.",
+        f"The paper does not say. Its {paper.SPEEDUP_660B:g}x and {paper.SUSTAINED_660B:g}x are nearer to those of a Basic that "
+        f"{nearer}; all rows here assume that it reads ahead.",
     )
 
 
@@ -163,4 +230,11 @@ def _expanded(model: ModelSpec, context: int) -> float:
     return _expanded_kept(model, context) * attention / (attention + expansion)
 
 
-EXPERIMENTS: dict[str, Callable[[Lab], Sequence[Experiment]]] = {"table1": table1, "fig8": fig8, "fig10": fig10}
+EXPERIMENTS: dict[str, Callable[[Lab], Sequence[Experiment]]] = {
+    "table1": table1,
+    "table3": table3,
+    "fig8": fig8,
+    "fig9": fig9,
+    "fig10": fig10,
+    "fig12": fig12,
+}

@@ -7,7 +7,6 @@ from statistics import fmean
 from dualpath_ray.config.hardware import io_per_compute_ratio, load_hardware
 from dualpath_ray.planning import paper
 from dualpath_ray.planning.lab import Lab
-from dualpath_ray.planning.links import NodeLinks, bottleneck_free_range
 from dualpath_ray.planning.online import SLO_TPOT_S, SLO_TTFT_S
 from dualpath_ray.planning.rows import Row
 from dualpath_ray.planning.table1 import table1 as table1_rows
@@ -15,7 +14,8 @@ from dualpath_ray.workload.synthetic import PAPER_TRAJECTORIES, generate_lengths
 from dualpath_ray.workload.synthetic import TABLE_2 as SHAPES
 
 DS660B, DS27B = "ds660b_2p4d", ("ds27b_1p1d", "ds27b_1p2d", "ds27b_2p1d")
-# How many agents the paper ran is known of 2P4D and 48P96D only; "up to" is over these.
+# How many agents the paper ran is known of 2P4D and 48P96D only. "Up to" and means are over all of these, everything else
+# is at the greatest number.
 AGENTS_660B = (1024, 2048)
 AGENTS_27B = (128, 256, 512)
 AGENTS_TABLE_3 = (2048, 49_152)
@@ -34,14 +34,6 @@ def table1(lab: Lab) -> list[Row]:
     ampere, blackwell = load_hardware("ampere"), load_hardware("blackwell")
     ratio = io_per_compute_ratio(ampere, blackwell)
     rows.append(Row("table1", "I/O per compute, Ampere over Blackwell", paper.IO_PER_COMPUTE, ratio, "predicted", "x"))
-    found_range = bottleneck_free_range(NodeLinks.of(load_hardware("hopper")))
-    for name, theirs, ours in zip(
-        ("least P/D without a bottleneck", "greatest P/D without a bottleneck"),
-        paper.RANGE_P_OVER_D,
-        (found_range.low, found_range.high),
-        strict=True,
-    ):
-        rows.append(Row("table1", name, theirs, ours, "predicted"))
     return rows
 
 
@@ -100,18 +92,9 @@ def fig7(lab: Lab) -> list[Row]:
     """Offline: the greatest speedup over Basic."""
     large = max(lab.speedup(DS660B, agents) for agents in AGENTS_660B)
     small = max(lab.speedup(DS27B[0], agents) for agents in AGENTS_27B)
-    oracle = lab.offline(DS660B, "oracle", AGENTS_660B[-1]).jct_s
     return [
         Row("fig7", "Ours over Basic, DS 660B 2P4D 64K, up to", paper.SPEEDUP_660B, large, "predicted", "x"),
         Row("fig7", "Ours over Basic, DS 27B 1P1D 64K, up to", paper.SPEEDUP_27B, small, "predicted", "x"),
-        Row(
-            "fig7",
-            "JCT of Ours over Oracle's, DS 660B",
-            1.0,
-            _jct(lab, DS660B, AGENTS_660B[-1]) / oracle,
-            "predicted",
-            "x",
-        ),
     ]
 
 
@@ -155,11 +138,18 @@ def fig10(lab: Lab) -> list[Row]:
 
 
 def fig12(lab: Lab) -> list[Row]:
-    """The ablation: JCT against Basic's."""
+    """The ablation: JCT against Basic's. Constants were set by hand with it in view, so it predicts nothing."""
     agents = AGENTS_660B[-1]
     basic = _jct(lab, DS660B, agents, "basic")
     return [
-        Row("fig12", f"JCT over Basic's, {what}", 1 + theirs, _jct(lab, DS660B, agents, mode) / basic, "predicted", "x")
+        Row(
+            "fig12",
+            f"JCT against Basic's, {what}",
+            theirs,
+            _jct(lab, DS660B, agents, mode) / basic - 1,
+            "calibrated",
+            "%",
+        )
         for (mode, theirs), what in zip(
             paper.ABLATION.items(), ("+ layerwise", "+ dual path", "+ scheduling"), strict=True
         )

@@ -1,14 +1,18 @@
 """Simulated experiments of the reproduction: each is run once, however many figures show it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualpath_ray.config.costs import efficiency_of
+from dualpath_ray.config.hardware import hardware_of
 from dualpath_ray.config.load import load_cluster
 from dualpath_ray.config.modes import mode_overrides
+from dualpath_ray.models.load import load_model
+from dualpath_ray.observability.run_record import RunRecord
 from dualpath_ray.observability.turn_columns import column
-from dualpath_ray.planning.online import Online, online_means, poisson_arrivals
+from dualpath_ray.planning.online import WARM_UP_SHARE, Online, online_means, poisson_arrivals
 from dualpath_ray.simulator.build import cluster_spec, typical_turn
 from dualpath_ray.simulator.run import Simulation
 from dualpath_ray.simulator.spec import ClusterSpec
@@ -17,6 +21,7 @@ from dualpath_ray.workload.trajectory import TrajectoryLengths
 
 # An agent is under way for some 1,200 s; means are over the second half, when there are old ones and young ones.
 ONLINE_S = 4000.0
+_AS_THEY_ARE: Mapping[str, float] = {}
 NO_READ_AHEAD = "basic, no reading ahead"  # a mode of the experiments: Basic reads a hit as part of its batch
 
 
@@ -48,26 +53,35 @@ class Lab:
         return self._traces[key]
 
     def offline(
-        self, config: str, mode: str, num_agents: int, trace: str = "table2-64k", append_scale: float = 1.0
+        self,
+        config: str,
+        mode: str,
+        num_agents: int,
+        trace: str = "table2-64k",
+        append_scale: float = 1.0,
+        costs: Mapping[str, float] = _AS_THEY_ARE,
     ) -> Offline:
-        """All agents at once."""
-        key = (config, mode, num_agents, trace, append_scale)
+        """All agents at once. Args: costs: constants of ``config/costs.py`` in place of the hardware's own."""
+        key = (config, mode, num_agents, trace, append_scale, *sorted(costs.items()))
         if key not in self._offline:
-            simulation = Simulation(self.spec(config, mode, trace, append_scale), self.trace(trace, append_scale))
+            spec = self.spec(config, mode, trace, append_scale, costs)
+            simulation = Simulation(spec, self.trace(trace, append_scale))
             simulation.offline(num_agents)
             found = self._offline[key] = _kept(simulation, mode)
             scaled = f", append x{append_scale:g}" if append_scale != 1 else ""
+            scaled += "".join(f", {name} {value:g}" for name, value in sorted(costs.items()))
             self._echo(f"  {config} {mode}, {num_agents} agents, {trace}{scaled}: JCT {found.jct_s:.0f} s")
         return self._offline[key]
 
     def online(self, config: str, mode: str, aps: float) -> dict[str, float]:
-        """Agents arrive at a rate; means of TTFT, TTST, TPOT, and the mean job completion time of a trajectory."""
+        """Agents arrive at a rate; means of TTFT, TTST and its parts, and TPOT."""
         key = (config, mode, aps)
         if key not in self._online:
             simulation = Simulation(self.spec(config, mode), self.trace("table2-64k"))
             online = Online(aps, ONLINE_S, 0)
             simulation.online(poisson_arrivals(online), ONLINE_S)
-            found = self._online[key] = online_means(simulation.record(mode), online)
+            record = simulation.record(mode)
+            found = self._online[key] = {**online_means(record, online), **_ttst_parts(record, online)}
             self._echo(
                 f"  {config} {mode}, {aps:g} agents/s: TTFT {found['ttft_s']:.2f} s, TTST {found['ttst_s']:.3f} s, "
                 f"TPOT {1000 * found['tpot_s']:.1f} ms"
@@ -79,14 +93,23 @@ class Lab:
         basic, ours = (self.offline(config, mode, num_agents, trace, append_scale) for mode in ("basic", "scheduled"))
         return basic.jct_s / ours.jct_s
 
-    def spec(self, config: str, mode: str, trace: str = "table2-64k", append_scale: float = 1.0) -> ClusterSpec:
+    def spec(
+        self,
+        config: str,
+        mode: str,
+        trace: str = "table2-64k",
+        append_scale: float = 1.0,
+        costs: Mapping[str, float] = _AS_THEY_ARE,
+    ) -> ClusterSpec:
         """A system of the paper in one of its modes."""
         path = self._config_dir / f"{config}.yaml"
         given = (
             mode_overrides("basic") | {"scheduler.prefetch": False} if mode == NO_READ_AHEAD else mode_overrides(mode)
         )
         loaded = load_cluster(path, given)
-        return cluster_spec(loaded, str(path), typical_turn(self.trace(trace, append_scale)))
+        efficiency = efficiency_of(hardware_of(loaded, str(path)).name, load_model(loaded.model).name)
+        turn = typical_turn(self.trace(trace, append_scale))
+        return cluster_spec(loaded, str(path), turn, efficiency.model_copy(update=dict(costs)))
 
 
 def _kept(simulation: Simulation, mode: str) -> Offline:
@@ -105,6 +128,19 @@ def _kept(simulation: Simulation, mode: str) -> Offline:
         sum(slowest for slowest, _ in batches) / sum(mean for _, mean in batches),
         len(column(record.turns, "turn")),
     )
+
+
+def _ttst_parts(record: RunRecord, online: Online) -> dict[str, float]:
+    """Mean seconds of a turn from its first token until its prompt is in the DE buffer, in HBM, and a step is over."""
+    turns = record.turns
+    kept = (column(turns, "submit_s") >= WARM_UP_SHARE * online.duration_s) & (column(turns, "generated_tokens") > 1)
+    first, complete, loaded = (column(turns, name)[kept] for name in ("prefill_end_s", "prompt_complete_s", "loaded_s"))
+    second = first + column(turns, "ttst_s")[kept]
+    return {
+        "to_buffer_s": float((complete - first).mean()) if len(first) else 0.0,
+        "to_hbm_s": float((loaded - complete).mean()) if len(first) else 0.0,
+        "to_step_s": float((second - loaded).mean()) if len(first) else 0.0,
+    }
 
 
 def _scaled(trajectory: TrajectoryLengths, scale: float) -> TrajectoryLengths:

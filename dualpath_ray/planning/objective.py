@@ -150,7 +150,7 @@ class JobTime:
         work = turn_work(turns, spec)
         points: list[SteadyPoint] = []
         for load in sorted({max(1, num_agents // fewer) for fewer in LOADS}):
-            hint = (points[-1].ttft_s, points[-1].tpot_s) if points else None
+            hint = (points[-1].ttft_s, points[-1].tpot_s) if points and points[-1].turns_per_s else None
             points.append(measure(spec, turns, work, load, self._seed, hint=hint))
         return points
 

@@ -17,5 +17,3 @@ ABLATION = {"prefill_only": -0.1721, "round_robin": -0.3819, "scheduled": -0.456
 SNIC_BALANCE = {"round_robin": 1.53, "scheduled": 1.18}  # max / mean
 ATTENTION_BALANCE = 1.06  # max / mean of attention time over engines, first 5 % of the run
 IO_PER_COMPUTE = 14.4  # Ampere over Blackwell
-WORKING_SET_GB = {0.1: 69.0, 0.45: 681.0}
-RANGE_P_OVER_D = (1 / 7, 7 / 2)

@@ -12,7 +12,7 @@ from dualpath_ray.planning.links import BottleneckFreeRange
 from dualpath_ray.planning.objective import JobTime, Objective, SustainedRate, saturating_agents
 from dualpath_ray.planning.plan_options import PlanOptions
 from dualpath_ray.planning.simulate import Encode, workload_lengths
-from dualpath_ray.planning.split import FINER, MOST_NODES, Split, all_splits, coarse, finer
+from dualpath_ray.planning.split import FINER, MOST_NODES, Split, all_splits, coarse, finer, nearest
 from dualpath_ray.planning.verdict import offline_verdict, online_verdict, title
 from dualpath_ray.planning.work import turn_work
 from dualpath_ray.workload.trajectory import TrajectoryLengths
@@ -65,7 +65,7 @@ def make_plan(path: Path, options: PlanOptions, encode: Encode | None, echo: Ech
         bound = objective.bound(candidate.specs[DUAL], candidate.scale)
         rows[candidate.split] = Row(candidate.split, first_link=candidate.first_link, bound=bound)
 
-    likely = {split for split in (*coarse(num_nodes), own) if split in by_split}
+    likely = {nearest(split, by_split) for split in coarse(num_nodes)} | ({own} & by_split.keys())
     found = _simulate(objective, by_split, rows, likely, {}, echo)
     if found and num_nodes > MOST_NODES:
         near = finer(num_nodes, max(found, key=lambda split: found[split]))
@@ -75,11 +75,11 @@ def make_plan(path: Path, options: PlanOptions, encode: Encode | None, echo: Ech
     single: dict[Split, float] = {}
     while (compared := next_compared(found, single)) is not None:
         candidate, outcomes = by_split[compared], rows[compared].outcomes
-        for system in (SINGLE, BASIC):
+        for system in candidate.specs.keys() & {SINGLE, BASIC}:
             outcomes[system] = objective.run(candidate.specs[system], candidate.scale)
         single[compared] = objective.score(outcomes[SINGLE].value)
         echo(f"  {compared}: single path simulated: {objective.words(outcomes[SINGLE].value)}")
-    chosen = winner(found, own)
+    chosen = winner(found, own, options.aps or 0.0)
     ordered = [rows[split] for split in every]
     return _told(options, objective, ordered, rows[chosen] if chosen else None, candidates[0].free)
 

@@ -1,6 +1,7 @@
 """What a plan is asked for on the command line."""
 
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from dualpath_ray.base.errors import ConfigError
@@ -27,8 +28,8 @@ class PlanOptions:
     def __post_init__(self) -> None:
         if self.offline and self.aps is not None:
             raise ConfigError("--offline and --aps contradict each other: offline all agents start at once")
-        if self.aps is not None and not self.aps > 0:
-            raise ConfigError(f"--aps: {self.aps:g} is no rate of arrivals; it must be above 0")
+        if self.aps is not None and not 0 < self.aps < inf:
+            raise ConfigError(f"--aps: {self.aps:g} is no rate of arrivals; it must be a number above 0")
         for flag, value in (("--slo-ttft", self.slo.ttft_s), ("--slo-tpot", self.slo.tpot_s)):
-            if not value > 0:
-                raise ConfigError(f"{flag}: {value:g} s is no time; it must be above 0")
+            if not 0 < value < inf:
+                raise ConfigError(f"{flag}: {value:g} s is no time; it must be a number above 0")

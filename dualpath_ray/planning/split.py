@@ -1,5 +1,6 @@
 """Ways to divide nodes into prefill and decode, and what stands for them in a simulation. Pure."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import gcd
 
@@ -60,6 +61,11 @@ def finer(num_nodes: int, best: Split, most: int = MOST_NODES) -> list[Split]:
     step = num_nodes / most / FINER
     near = _splits(num_nodes, [best.prefill_nodes - step, best.prefill_nodes + step])
     return [split for split in near if split != best]
+
+
+def nearest(wanted: Split, fit: Collection[Split]) -> Split:
+    """Of the splits that fit, the one nearest to the wanted one."""
+    return min(fit, key=lambda split: (abs(split.prefill_nodes - wanted.prefill_nodes), split))
 
 
 def _splits(num_nodes: int, prefill: list[float]) -> list[Split]:

@@ -98,7 +98,8 @@ def find_sustained(
         nonlocal hint
         patience = Patience(_GIVE_UP * slo.ttft_s, _GIVE_UP * slo.tpot_s)
         point = measure(spec, trajectories, work, num_agents, seed, patience, hint, slo.tpot_s)
-        hint = (point.ttft_s, point.tpot_s)
+        if point.turns_per_s:
+            hint = (point.ttft_s, point.tpot_s)
         return point
 
     # Little's law: agents under way are the rate times the time of a turn, which no SLO lets grow beyond its two limits.

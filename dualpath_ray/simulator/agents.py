@@ -24,9 +24,13 @@ class Agents:
         self._turn: list[int] = []
         self._context: list[int] = []
         self._written_s: list[float] = []
-        self.arrived_s: list[float] = []
         self.num_done = 0
         self.replace_ended = False
+
+    @property
+    def num_arrived(self) -> int:
+        """Agents that have come so far."""
+        return len(self._turn)
 
     def attach(self, system: SimSystem) -> None:
         """The system that they submit to; it tells ``on_end`` of every request that is over."""
@@ -45,7 +49,6 @@ class Agents:
             self._turn.append(0)
             self._context.append(self._trajectories[agent].stored_tokens if agent < len(self._trajectories) else 0)
             self._written_s.append(0.0)
-            self.arrived_s.append(self._loop.now_s)
         self._system.submit(self._next(agent) for agent in range(first, first + count))
 
     def on_end(self, request: SimRequest) -> None:

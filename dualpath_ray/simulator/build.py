@@ -15,6 +15,7 @@ from dualpath_ray.scheduler.state import FetchLimits
 from dualpath_ray.simulator.costs import DecodeCosts, PrefillCosts, PrefillModel
 from dualpath_ray.simulator.data_sheet import decode_costs, prefill_costs
 from dualpath_ray.simulator.spec import ClusterSpec, Delays, NodeRates
+from dualpath_ray.workload.limits import PREPENDED_TOKENS
 from dualpath_ray.workload.trajectory import TrajectoryLengths
 
 ALPHA_S, BETA_S = 3.0, 5.0  # section 6: what a node reads, and a GPU prefills, in this time
@@ -40,7 +41,8 @@ def typical_turn(trajectories: Sequence[TrajectoryLengths]) -> TypicalTurn:
             context += append + gen
     if not num_turns:
         raise ConfigError("trace: there is no turn in it")
-    return TypicalTurn(cached // num_turns, max(1, new // num_turns), max(t.total_tokens for t in trajectories))
+    longest = max(t.total_tokens for t in trajectories) + PREPENDED_TOKENS + 1  # with a repeat's random first round
+    return TypicalTurn(cached // num_turns, max(1, new // num_turns), longest)
 
 
 def cluster_spec(
@@ -78,7 +80,13 @@ def _on_hardware(
         ("prefill", config.prefill_nodes, engine.prefill_shard_nodes),
         ("decode", config.decode_nodes, engine.decode_shard_nodes),
     ):
-        shards[role] = min(given or nodes, nodes) * hardware.gpus
+        spread = min(given or nodes, nodes)
+        if nodes % spread:
+            raise ConfigError(
+                f"engine.{role}_shard_nodes: {nodes} {role} nodes are no multiple of {spread}, over which a copy of the "
+                "weights is spread"
+            )
+        shards[role] = spread * hardware.gpus
         free[role] = int((usable - weights / shards[role]) / layout.token_bytes)
         if free[role] <= 0:
             raise ConfigError(
@@ -94,6 +102,11 @@ def _on_hardware(
         loopback=True,
     )
     per_layer = max(1, layout.num_layers // config.node.staging_layers) if config.scheduler.layerwise else 1
+    if free["prefill"] * per_layer < turn.longest_tokens:
+        raise ConfigError(
+            f"prefill_nodes: a prefill GPU has HBM for {free['prefill'] * per_layer} tokens at a time, too few for one "
+            f"request of {turn.longest_tokens}; more prefill nodes share the weights, or --token-scale makes contexts shorter"
+        )
     return _spec(
         config,
         turn,
@@ -200,7 +213,6 @@ def _spec(
         min_chunk_tokens=scheduler.min_chunk_tokens,
         max_batch_tokens=config.engine.max_batch_tokens if scheduler.quota else max_rows,
         max_rows=max(max_rows, context),
-        max_context_tokens=context,
         pe_blocks=pe_blocks,
         de_blocks=de_blocks,
         hbm_tokens=hbm_tokens,

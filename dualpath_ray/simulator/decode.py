@@ -57,9 +57,9 @@ class DecodeEngine:
 
     def _go_on(self) -> None:
         """Take in who waits, and work until the first of the batch has all its tokens."""
-        self._joined = self._joining
-        self._joining = []
-        for request in self._joined:
+        fresh, self._joining = self._joining, []
+        self._joined += fresh  # some may still wait for their second token: no step has passed
+        for request in fresh:
             self._asked += 1
             last_step = self.num_steps + request.gen_tokens - 1
             heappush(self._active, (last_step, self._asked, request))

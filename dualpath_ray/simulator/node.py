@@ -38,7 +38,7 @@ class SimNode:
         self.snic = Nic(f"{self.name}/snic", rates.snic_in, rates.snic_out, charged)
         self.cnics = [Nic(f"{self.name}/cnic{i}", rates.cnic, rates.cnic, charged) for i in range(spec.engines)]
         self.dram = NicQueue(f"{self.name}/dram", rates.dram, charged)
-        self.h2d_links = [self._h2d_links(i, rates, charged) for i in range(spec.engines)]
+        self.h2d_links = [self._h2d_links(i, rates) for i in range(spec.engines)]
         self.free_blocks = spec.pe_blocks if role is Role.PREFILL else spec.de_blocks
         self.read_queue_tokens = 0
         self.read_bytes = 0
@@ -49,10 +49,8 @@ class SimNode:
         self._queued: deque[tuple[int, Callable[[Any], None], Any]] = deque()
         self._lease_queue: deque[tuple[int, Callable[[Any], None], Any]] = deque()
 
-    def _h2d_links(self, engine: int, rates: NodeRates, charged: bool) -> tuple[NicQueue, ...]:
+    def _h2d_links(self, engine: int, rates: NodeRates) -> tuple[NicQueue, ...]:
         """What a copy between this node's DRAM and an engine's HBM crosses; nothing where both are memory of a CPU."""
-        if rates.copy_engine:
-            return NicQueue(f"{self.name}/copy{engine}", rates.copy_engine, charged), self.dram
         cnic = self.cnics[engine]
         return (cnic[Direction.OUT], cnic[Direction.IN], self.dram) if rates.loopback else ()
 
@@ -84,12 +82,16 @@ class SimNode:
         nbytes, asked, call, argument = read
         now = self._loop.now_s
         self._queued.popleft()
-        self._snic_in.count(nbytes, now - asked, _KV)
-        self.dram.reserve(nbytes, _KV, now)
-        self._span(asked, now, nbytes)
+        rate = self._snic_in.rate_bytes_per_s
+        self._snic_in.count(nbytes, nbytes / rate if rate else 0.0, _KV)  # the servers' time is not its own
+        end_s = self.dram.reserve(nbytes, _KV, now)[1]
+        self._span(asked, end_s, nbytes)
         if self._queued:
             self._read_next()
-        call(argument)
+        if end_s > now:
+            self._loop.at(end_s, call, argument)
+        else:
+            call(argument)
 
     def _span(self, asked_s: float, done_s: float, nbytes: int) -> None:
         self.read_bytes += nbytes

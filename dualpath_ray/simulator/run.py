@@ -45,6 +45,8 @@ class Simulation:
         self.loop.at(0.0, lambda _: self.agents.arrive(num_agents))
         with _no_garbage():
             self.loop.run()
+        if self.system.num_under_way:  # what was refused at the start can never be had; this would be a mistake of ours
+            raise RuntimeError(f"{self.system.num_under_way} simulated requests wait for what never comes")
 
     def online(self, arrivals_s: Sequence[float], until_s: float) -> None:
         """Agents come at given times; the run ends at ``until_s``, whoever is still under way."""

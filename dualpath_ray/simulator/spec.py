@@ -13,7 +13,7 @@ class NodeRates:
     """Bytes per second of each direction of a node's links. None: as fast as one likes, but bytes are counted.
 
     ``dram`` is half duplex: reads and writes share it. ``loopback``: a GPU's own CNIC moves what goes between DRAM and
-    HBM (section 5.2), and is charged for it. ``copy_engine``: a copy engine of each GPU does that at this rate instead.
+    HBM (section 5.2), and is charged for it.
     """
 
     snic_in: float | None
@@ -21,7 +21,6 @@ class NodeRates:
     cnic: float | None
     dram: float | None = None
     loopback: bool = False
-    copy_engine: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,6 @@ class ClusterSpec:
     min_chunk_tokens: int
     max_batch_tokens: int
     max_rows: int
-    max_context_tokens: int
     pe_blocks: int  # of a prefill node's DRAM buffer
     de_blocks: int
     hbm_tokens: int  # of a decode engine

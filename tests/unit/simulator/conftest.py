@@ -37,7 +37,6 @@ def make_spec():
             min_chunk_tokens=16,
             max_batch_tokens=512,
             max_rows=4096,
-            max_context_tokens=2700,
             pe_blocks=1024,
             de_blocks=2048,
             hbm_tokens=20_000,

@@ -1,12 +1,15 @@
 """Whole simulated runs: what must hold for every workload, system and read path."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.base.types import ReadPath, Role
+from dualpath_ray.simulator.build import typical_turn
+from dualpath_ray.simulator.node import SimNode
 from dualpath_ray.simulator.run import Simulation
 from dualpath_ray.simulator.spec import Delays, NodeRates
 from dualpath_ray.traffic.hops import HOPS, PERSIST_PROMPT, LinkKind, link_bytes
@@ -83,6 +86,8 @@ def test_no_stage_ends_before_the_one_before_it(make_spec, workload, system):
             turn.finished_s,
         ]
         assert stages == sorted(stages)
+        if turn.generated_tokens > 1:
+            assert turn.loaded_s < turn.prefill_end_s + turn.ttst_s <= turn.finished_s * (1 + 1e-12)
         assert min(turn.read_queued_s, turn.read_s, turn.ttst_s, turn.tpot_s) >= 0
 
 
@@ -142,15 +147,24 @@ def test_no_link_carries_more_than_its_rate(make_spec, workload, system):
 @properties
 @given(workload=workloads, system=systems)
 def test_a_node_reads_in_the_order_in_which_reads_were_begun(make_spec, workload, system):
-    reads: dict[str, list[tuple[float, float]]] = {}
-    for turn in run(make_spec(**system), workload).turns:
-        if turn.hit_tokens:
-            began = turn.assigned_s + turn.read_queued_s
-            reads.setdefault(reader(turn), []).append((began, turn.source_ready_s))
-    for node in reads.values():
-        node.sort()
-        for (began, ended), (began_after, ended_after) in zip(node, node[1:], strict=False):
-            assert ended_after >= ended or began == began_after or ended > began_after
+    asked: dict[str, list[int]] = {}
+    ended: dict[str, list[int]] = {}
+    plain = SimNode.read
+
+    def read(node, nbytes, call, argument):
+        number = len(asked.setdefault(node.name, []))
+        asked[node.name].append(number)
+
+        def over(argument):
+            ended.setdefault(node.name, []).append(number)
+            call(argument)
+
+        plain(node, nbytes, over, argument)
+
+    with patch.object(SimNode, "read", read):
+        simulation = run(make_spec(**system), workload)
+    assert ended == asked
+    assert sum(map(len, asked.values())) == sum(turn.hit_tokens > 0 for turn in simulation.turns)
 
 
 @properties
@@ -217,3 +231,17 @@ def test_delays_of_one_request_stand_where_they_are_said_to(make_spec, cores):
     longer = [b - a for a, b in zip(before, after, strict=True)]
     expected = [first_turn, first_turn + 0.1, *[first_turn + 0.3] * 2, *[first_turn + 0.7] * 2]
     assert longer == pytest.approx(expected)
+
+
+def test_second_tokens_are_known_when_a_turn_of_one_token_joins_with_others(make_spec):
+    """No step passes between them: who joined before still waits for its second token."""
+    workload = [TrajectoryLengths(f"t{i}", ((100, gen, 0.0),)) for i, gen in enumerate((30, 5, 1, 5, 5))]
+    for cores in (None, 2):
+        turns = run(make_spec(cores=cores), workload).turns
+        later = turns.column("generated_tokens") > 1
+        assert (turns.column("ttst_s")[later] > 0).all()
+
+
+def test_a_repeats_first_round_is_counted_when_room_is_checked():
+    lengths = [TrajectoryLengths("t", ((400, 4, 0.0), (100, 4, 0.0)))]
+    assert typical_turn(lengths).longest_tokens == 508 + 64 + 1

@@ -19,12 +19,12 @@ workloads = st.lists(st.tuples(turns, st.integers(0, 800)), min_size=1, max_size
 @settings(deadline=None, max_examples=40)
 @given(workload=workloads, num_agents=st.integers(1, 8))
 def test_whoever_ends_is_replaced_and_nobody_else(make_spec, workload, num_agents):
-    simulation = Simulation(make_spec(max_context_tokens=4000, hbm_tokens=40_000), workload)
+    simulation = Simulation(make_spec(hbm_tokens=40_000), workload)
     before = 0.0
     for now_s in islice(simulation.steady([0.1 * i for i in range(num_agents)], 0.5), 8):
         assert now_s > before and simulation.loop.now_s <= now_s
         before = now_s
-        arrived = len(simulation.agents.arrived_s)
+        arrived = simulation.agents.num_arrived
         assert arrived - simulation.agents.num_done == simulation.system.num_under_way <= num_agents
     assert arrived - simulation.agents.num_done == num_agents
     busy = busy_s(simulation.system, before)
