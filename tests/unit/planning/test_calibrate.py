@@ -79,6 +79,11 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
     assert run(["calibrate", str(tmp_path / "nothing")]) == 2
     assert "summary.json is missing" in capsys.readouterr().err
     fitted = results(tmp_path / "fitted", (1, 1), "8 MB/s")
+    other = results(tmp_path / "other", (1, 1), "4 MB/s")
+    (other / "versions.json").write_text(json.dumps({"cores": "16"}))
+    assert run(["calibrate", str(fitted), "--predict", str(other), "--out", str(tmp_path / "costs.yaml")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "on 16 cores" in error and "of one model on one machine" in error and "\n" not in error
     summary = json.loads((fitted / "summary.json").read_text())
     (fitted / "summary.json").write_text(json.dumps({**summary, "simulated": True}))
     assert run(["calibrate", str(fitted)]) == 2

@@ -74,6 +74,14 @@ def test_the_winner_is_the_best_but_for_noise_and_ones_own(search, own_index):
         assert found[won] == best and found[own] * (1 + NOISE_RATIO) < best * (1 + 1e-9)
 
 
+def test_ones_own_split_does_not_win_when_only_another_does_what_is_asked_for():
+    own, other = all_splits(3)
+    found = {own: 2.0, other: 2.08}
+    assert winner(found, own) == winner(found, own, 1.9) == own
+    assert winner(found, own, 2.05) == other
+    assert winner(found, own, 2.5) == own, "neither does"
+
+
 @pytest.mark.parametrize(("more_is_better", "expected"), [(True, 2.0), (False, 0.5)])
 def test_gain_is_how_many_times_better(more_is_better, expected):
     row = Row(all_splits(2)[0], outcomes={DUAL: outcome(0.6), SINGLE: outcome(0.3)})

@@ -132,6 +132,8 @@ def test_a_trace_without_a_turn_or_broken_is_refused(write_config, tmp_path, tex
     [
         ({"offline": True, "aps": 1.0}, "--offline and --aps contradict"),
         ({"aps": 0.0}, "--aps: 0 is no rate"),
+        ({"aps": float("inf")}, "--aps: inf is no rate"),
+        ({"slo": Slo(float("inf"), 0.05)}, "--slo-ttft: inf s is no time"),
         ({"slo": Slo(0.0, 0.05)}, "--slo-ttft: 0 s is no time"),
         ({"slo": Slo(4.0, -1.0)}, "--slo-tpot: -1 s is no time"),
     ],

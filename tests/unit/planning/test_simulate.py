@@ -74,6 +74,7 @@ def test_arrivals_are_poisson_and_repeat():
         ("model: ds-27b", [], "small.yaml: model"),
         ("", ["--trace", "nowhere.jsonl"], "trace nowhere.jsonl: no such file"),
         ("", ["--aps", "0"], "--aps: 0.0 is no rate of arrivals"),
+        ("", ["--aps", "inf"], "--aps: inf is no rate of arrivals"),
         ("", ["--duration", "60"], "--duration says how long agents arrive"),
         ("", ["--costs", "missing.yaml"], "missing.yaml: No such file"),
         ("", ["--compare", "nothing"], "--compare: there is no 'nothing'"),
@@ -96,12 +97,14 @@ def test_mistakes_are_one_sentence(config, tmp_path, capsys, change, flags, says
         ("decode_nodes: 1", "decode_nodes: 0", "decode_nodes"),
         ("model: ds-27b", "model: ds-660b", "leave no room"),
         ("node: {", "node: {snic_bps: 4000 Gbps, ", "snic_bps must stay below"),
+        ("engine: {", "engine: {decode_shard_nodes: 2, ", "3 decode nodes are no multiple of 2"),
         ("engine: {", "engine: {hbm_kv_bytes: 1 MB, ", "too few for one request"),
         ("de_buffer_bytes: 80 GB", "de_buffer_bytes: 80 MB", "node.de_buffer_bytes: the buffer holds"),
     ],
 )
 def test_impossible_clusters_are_refused(config, tmp_path, capsys, before, after, says):
-    config.write_text(SMALL.replace(before, after))
+    text = SMALL.replace("decode_nodes: 1", "decode_nodes: 3") if "shard_nodes" in after else SMALL
+    config.write_text(text.replace(before, after))
     assert simulate(config, tmp_path / "out") == 2
     error = capsys.readouterr().err.strip()
     assert says in error and "small.yaml" in error and "\n" not in error

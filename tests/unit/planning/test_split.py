@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.planning.split import FINER, MOST_NODES, Split, all_splits, coarse, finer, model_of
+from dualpath_ray.planning.split import FINER, MOST_NODES, Split, all_splits, coarse, finer, model_of, nearest
 
 nodes = st.integers(2, 400)
 
@@ -60,3 +60,9 @@ def test_fewer_than_two_nodes_are_no_cluster(num_nodes):
 def test_the_papers_largest_system_is_simulated_as_its_smaller_one():
     assert model_of(Split(48, 96)) == Split(2, 4)
     assert str(Split(48, 96)) == "48P96D"
+
+
+def test_the_nearest_of_those_that_fit_stands_in():
+    fit = [Split(4, 15), Split(8, 11)]
+    assert nearest(Split(2, 17), fit) == Split(4, 15) and nearest(Split(16, 3), fit) == Split(8, 11)
+    assert nearest(Split(6, 13), fit) == Split(4, 15), "the first of two that are as near"
