@@ -1,7 +1,7 @@
 """The two read paths as hops over links (section 4.1): which links the bytes of a request cross, and how many bytes.
 
 Everything in or out of a GPU goes through its compute NIC (section 5), so a copy between a buffer and the HBM of the same
-node is a loopback that loads both directions of that NIC. What charges links, in bytes or in time, reads this table.
+node is a loopback that loads both directions of that NIC. Planning sums this table; tests hold the simulator against it.
 """
 
 from collections.abc import Mapping
