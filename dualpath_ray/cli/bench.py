@@ -2,10 +2,13 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
 import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _rates(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -26,33 +29,53 @@ def _live(as_json: bool) -> TextIO:
     return sys.stderr if as_json else sys.stdout
 
 
+def _config_dir(holds: str) -> Callable[[Command], Command]:
+    """The option of a benchmark that takes several configurations."""
+    return click.option(
+        "--config-dir",
+        type=click.Path(path_type=Path),
+        default=Path("cluster_configs"),
+        show_default=True,
+        help=holds,
+    )
+
+
+def _results(name: str) -> Callable[[Command], Command]:
+    """The options that every benchmark has."""
+
+    def add(command: Command) -> Command:
+        as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+        out = click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            default=Path(f"runs/bench-{name}"),
+            show_default=True,
+            help="Directory of the results.",
+        )
+        return as_json(out(command))
+
+    return add
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+
+
 @click.group()
 def bench() -> None:
     """Measurements, each beside its limit."""
 
 
 @bench.command()
-@click.option(
-    "--config-dir",
-    type=click.Path(path_type=Path),
-    default=Path("cluster_configs"),
-    show_default=True,
-    help="Holds laptop_1p1d.yaml, laptop_1p2d.yaml and laptop_2p1d.yaml.",
-)
+@_config_dir("Holds laptop_1p1d.yaml, laptop_1p2d.yaml and laptop_2p1d.yaml.")
 @click.option(
     "--snic-rates",
     callback=_rates,
     metavar="A,B,C",
     help="Such as '12 MB/s,36 MB/s,2 GB/s': all three systems run at the first, 1P1D at the others, too.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs/bench-pool"),
-    show_default=True,
-    help="Directory of the results.",
-)
+@_results("pool")
 def pool(config_dir: Path, snic_rates: tuple[str, ...], as_json: bool, out: Path) -> int:
     """Speedup of the bandwidth pool on 1P1D, 1P2D and 2P1D, from storage-bound to compute-bound; over an hour."""
     from dualpath_ray.bench.pool import run
@@ -62,8 +85,7 @@ def pool(config_dir: Path, snic_rates: tuple[str, ...], as_json: bool, out: Path
         click.echo(line, err=as_json)  # stdout holds nothing but the result then
 
     result = run(config_dir=config_dir, snic_rates=snic_rates, out=out, echo=say, live=_live(as_json))
-    if as_json:
-        click.echo(json.dumps(result, indent=1))
+    _print(result, as_json)
     if any(row["tokens_identical"] is False for row in result["rows"]):
         say("the token check FAILED")
         return WRONG_TOKENS
@@ -79,46 +101,24 @@ def pool(config_dir: Path, snic_rates: tuple[str, ...], as_json: bool, out: Path
     help="A system whose storage NICs are no bottleneck.",
 )
 @click.option("--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Interleaved pairs of runs.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs/bench-overhead"),
-    show_default=True,
-    help="Directory of the results.",
-)
+@_results("overhead")
 def overhead(config: Path, pairs: int, as_json: bool, out: Path) -> None:
     """What the second path costs where storage is no bottleneck: JCT and CPU seconds, scheduled over prefill_only."""
     from dualpath_ray.bench.overhead import run
 
     result = run(config, pairs, out, lambda line: click.echo(line, err=as_json), _live(as_json))
-    if as_json:
-        click.echo(json.dumps(result, indent=1))
+    _print(result, as_json)
 
 
 @bench.command()
-@click.option(
-    "--config-dir",
-    type=click.Path(path_type=Path),
-    default=Path("cluster_configs"),
-    show_default=True,
-    help="Holds laptop_1p1d.yaml, laptop_1p2d.yaml and laptop_2p1d.yaml.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs/bench-prediction"),
-    show_default=True,
-    help="Directory of the results.",
-)
+@_config_dir("Holds laptop_1p1d.yaml, laptop_1p2d.yaml and laptop_2p1d.yaml.")
+@_results("prediction")
 def prediction(config_dir: Path, as_json: bool, out: Path) -> None:
     """The simulator, fitted to one live run, beside three live runs that it has not seen; a quarter of an hour."""
     from dualpath_ray.bench.prediction import run
 
     result = run(config_dir, out, lambda line: click.echo(line, err=as_json), _live(as_json))
-    if as_json:
-        click.echo(json.dumps(result, indent=1))
+    _print(result, as_json)
 
 
 @bench.command()
@@ -129,44 +129,22 @@ def prediction(config_dir: Path, as_json: bool, out: Path) -> None:
     show_default=True,
     help="Of a measurement; there are twenty.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs/bench-scheduler"),
-    show_default=True,
-    help="Directory of the results.",
-)
+@_results("scheduler")
 def scheduler(seconds: float, as_json: bool, out: Path) -> None:
     """Requests that one scheduler places a second, and how long a fetch takes, for 6 to 1,152 engines; five minutes."""
     from dualpath_ray.bench.scheduler import run
 
     result = run(seconds=seconds, out=out, echo=lambda line: click.echo(line, err=as_json))
-    if as_json:
-        click.echo(json.dumps(result, indent=1))
+    _print(result, as_json)
 
 
 @bench.command()
-@click.option(
-    "--config-dir",
-    type=click.Path(path_type=Path),
-    default=Path("cluster_configs"),
-    show_default=True,
-    help="Holds ds660b_2p4d.yaml and ds660b_48p96d.yaml.",
-)
+@_config_dir("Holds ds660b_2p4d.yaml and ds660b_48p96d.yaml.")
 @click.option("--full", is_flag=True, help="Up to 48K agents on 1,152 GPUs, too; over twenty minutes.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs/bench-simulator"),
-    show_default=True,
-    help="Directory of the results.",
-)
+@_results("simulator")
 def simulator(config_dir: Path, full: bool, as_json: bool, out: Path) -> None:
     """Time and memory of simulated runs, from 250 to 2,000 agents (and 48K with --full)."""
     from dualpath_ray.bench.simulator import run
 
     result = run(config_dir, full, out, lambda line: click.echo(line, err=as_json))
-    if as_json:
-        click.echo(json.dumps(result, indent=1))
+    _print(result, as_json)

@@ -1,11 +1,9 @@
 """The report of ``dualpath reproduce``: the same chapters as Markdown and as one page of HTML."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 
-from dualpath_ray.observability.chart import chart_style
 from dualpath_ray.observability.markup import Markup, join, tag
-from dualpath_ray.observability.palette import style_variables
+from dualpath_ray.observability.page import page
 from dualpath_ray.planning.chapter import Chapter
 from dualpath_ray.planning.experiments import Experiment
 from dualpath_ray.planning.row_chart import number, row_chart
@@ -58,16 +56,7 @@ def markdown(chapters: Mapping[str, Chapter]) -> str:
 
 def html(chapters: Mapping[str, Chapter]) -> str:
     """The report as one page that needs nothing else."""
-    style = resources.files("dualpath_ray.observability").joinpath("report.css").read_text("utf-8")
     title = "The paper’s numbers and ours"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", Markup(style_variables() + chart_style() + style)),
-    )
     header = tag(
         "header",
         tag("p", "DualPath · simulated", class_="kicker"),
@@ -78,7 +67,7 @@ def html(chapters: Mapping[str, Chapter]) -> str:
     sections = [_section(name, chapter) for name, chapter in chapters.items()]
     commands = [tag("p", "Command: ", tag("code", command)) for command in _commands(chapters)]
     body = tag("body", tag("main", header, *sections, tag("footer", *commands)))
-    return join(Markup("<!doctype html>\n"), tag("html", head, body, lang="en"), Markup("\n"))
+    return page(title, body)
 
 
 def _verdict(chapters: Mapping[str, Chapter]) -> str:
