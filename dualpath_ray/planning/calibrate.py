@@ -98,6 +98,8 @@ def fit(runs: Sequence[LiveRun]) -> FittedCosts:
                 "model": first.config.model,
                 "fitted_to": ", ".join(run.name for run in runs),
                 "cores": first.cores,
+                "threads": first.threads,
+                "read_bytes_per_s": first.profile.get("read_bytes_per_s"),
                 "prompt_tokens_per_s": first.profile["prompt_tokens_per_s"],
                 **values,
             }

@@ -28,6 +28,12 @@ class LiveRun:
     profile: dict[str, float]
 
     @property
+    def threads(self) -> int:
+        """Of an engine: its CPUs, else its share of the cores."""
+        nodes = self.config.prefill_nodes + self.config.decode_nodes
+        return max(1, int(self.config.engine.cpus or self.cores // (nodes * self.config.node.gpus)))
+
+    @property
     def ttft_p50_s(self) -> float:
         return float(np.median(self.turns["ttft_s"]))
 
@@ -48,6 +54,8 @@ def load_live_runs(directory: Path) -> list[LiveRun]:
     table = results.requests.to_pydict()
     if not table["run"]:
         raise ConfigError(f"{directory / 'requests.parquet'}: there is no turn in it")
+    if "prompt_tokens_per_s" not in (results.summary.get("profile") or {}):
+        raise ConfigError(f"{directory / 'summary.json'}: profile.prompt_tokens_per_s is missing; beta follows from it")
     source = str(directory / "config.yaml")
     runs = []
     for index, summary in enumerate(results.summary["runs"]):

@@ -85,6 +85,9 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
     error = capsys.readouterr().err.strip()
     assert "on 16 cores" in error and "of one model on one machine" in error and "\n" not in error
     summary = json.loads((fitted / "summary.json").read_text())
+    (fitted / "summary.json").write_text(json.dumps({**summary, "profile": {}}))
+    assert run(["calibrate", str(fitted)]) == 2
+    assert "summary.json: profile.prompt_tokens_per_s is missing" in capsys.readouterr().err
     (fitted / "summary.json").write_text(json.dumps({**summary, "simulated": True}))
     assert run(["calibrate", str(fitted)]) == 2
     assert "these results are simulated" in capsys.readouterr().err
