@@ -194,12 +194,12 @@ def _jct(lab: Lab, config: str, num_agents: int, mode: str = "scheduled") -> flo
     return lab.offline(config, mode, num_agents).jct_s
 
 
-def sustained(lab: Lab, config: str, mode: str) -> float:
+def sustained(lab: Lab, config: str, mode: str, cnic_share: float = 1.0) -> float:
     """The highest rate within the SLO: rates are doubled, then halved; at last where a straight line crosses it."""
     kept, lost = (0.0, 0.0), (inf, inf)  # rate, and the worse of the two means over its limit
     rate = START_APS[config]
     while lost[0] > CLOSE_ENOUGH * kept[0]:
-        found = lab.online(config, mode, float(f"{rate:.3g}"))
+        found = lab.online(config, mode, float(f"{rate:.3g}"), cnic_share)
         strain = max(found["ttft_s"] / SLO_TTFT_S, found["tpot_s"] / SLO_TPOT_S)
         if strain <= 1:
             kept = (rate, strain)

@@ -1,7 +1,7 @@
 """Simulated experiments of the reproduction: each is run once, however many figures show it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +73,21 @@ class Lab:
             self._echo(f"  {config} {mode}, {num_agents} agents, {trace}{scaled}: JCT {found.jct_s:.0f} s")
         return self._offline[key]
 
-    def online(self, config: str, mode: str, aps: float) -> dict[str, float]:
-        """Agents arrive at a rate; means of TTFT, TTST and its parts, and TPOT."""
-        key = (config, mode, aps)
+    def online(self, config: str, mode: str, aps: float, cnic_share: float = 1.0) -> dict[str, float]:
+        """Agents arrive at a rate; means of TTFT, TTST and its parts, and TPOT. Args: cnic_share: of the CNICs' rate."""
+        key = (config, mode, aps, cnic_share)
         if key not in self._online:
-            simulation = Simulation(self.spec(config, mode), self.trace("table2-64k"))
+            spec = self.spec(config, mode)
+            if spec.rates.cnic:
+                spec = replace(spec, rates=replace(spec.rates, cnic=spec.rates.cnic * cnic_share))
+            simulation = Simulation(spec, self.trace("table2-64k"))
             online = Online(aps, ONLINE_S, 0)
             simulation.online(poisson_arrivals(online), ONLINE_S)
             record = simulation.record(mode)
             found = self._online[key] = {**online_means(record, online), **_ttst_parts(record, online)}
+            slower = f", CNICs x{cnic_share:g}" if cnic_share != 1 else ""
             self._echo(
-                f"  {config} {mode}, {aps:g} agents/s: TTFT {found['ttft_s']:.2f} s, TTST {found['ttst_s']:.3f} s, "
+                f"  {config} {mode}{slower}, {aps:g} agents/s: TTFT {found['ttft_s']:.2f} s, TTST {found['ttst_s']:.3f} s, "
                 f"TPOT {1000 * found['tpot_s']:.1f} ms"
             )
         return self._online[key]

@@ -68,7 +68,7 @@ def test_the_highest_rate_is_found_wherever_it_lies(limit):
 
         asked: ClassVar[list[float]] = []
 
-        def online(self, config, mode, rate):
+        def online(self, config, mode, rate, cnic_share):
             self.asked.append(rate)
             return {"ttft_s": SLO_TTFT_S * rate / limit, "tpot_s": 0.01}
 
@@ -80,7 +80,7 @@ def test_the_highest_rate_is_found_wherever_it_lies(limit):
 
 def test_a_system_that_serves_nobody_sustains_next_to_nothing():
     class Dead:
-        def online(self, config, mode, rate):
+        def online(self, config, mode, rate, cnic_share):
             return {"ttft_s": float("nan"), "tpot_s": float("nan")}
 
     assert 0 < figures.sustained(Dead(), figures.DS660B, "basic") < 1e-3
