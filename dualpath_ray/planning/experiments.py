@@ -8,7 +8,7 @@ from typing import Any
 from dualpath_ray.models.known import known_model
 from dualpath_ray.models.spec import ModelSpec, flops_per_token, gb_per_pflop
 from dualpath_ray.planning import figures, paper
-from dualpath_ray.planning.lab import NO_READ_AHEAD, Lab
+from dualpath_ray.planning.lab import NO_READ_AHEAD, WINDOWS_S, Lab
 from dualpath_ray.planning.table1 import APPEND_TOKENS, CONTEXT_TOKENS
 
 # Rates over Basic's limit at which both systems are compared.
@@ -163,6 +163,24 @@ def fig12(lab: Lab) -> list[Experiment]:
     ]
 
 
+def fig13(lab: Lab) -> list[Experiment]:
+    """The balance over shorter times than the whole run."""
+    rows = []
+    for mode in paper.SNIC_BALANCE:
+        found = lab.offline(figures.DS660B, mode, figures.AGENTS_660B[-1])
+        rows.append((mode, *(f"{each:.2f}" for each in (*found.snic_in_windows, found.snic_max_over_mean))))
+    return [
+        Experiment(
+            "fig13",
+            "Over which time is the balance taken?",
+            ("SNIC traffic max/mean", *(f"within {window_s:g} s" for window_s in WINDOWS_S), "whole run"),
+            tuple(rows),
+            "The rows above are of the whole run, and the paper does not say what its are of. The shorter the time, the less "
+            "even any policy is.",
+        )
+    ]
+
+
 def fig10(lab: Lab) -> list[Experiment]:
     """Ours beside Basic below and above Basic's limit; and how Basic's limit depends on reading ahead."""
     found = []
@@ -258,4 +276,5 @@ EXPERIMENTS: dict[str, Callable[[Lab], Sequence[Experiment]]] = {
     "fig9": fig9,
     "fig10": fig10,
     "fig12": fig12,
+    "fig13": fig13,
 }

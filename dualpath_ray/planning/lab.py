@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dualpath_ray.config.costs import efficiency_of
 from dualpath_ray.config.hardware import hardware_of
 from dualpath_ray.config.load import load_cluster
@@ -21,6 +23,7 @@ from dualpath_ray.workload.trajectory import TrajectoryLengths
 
 # An agent is under way for some 1,200 s; means are over the second half, when there are old ones and young ones.
 ONLINE_S = 4000.0
+WINDOWS_S = (1.0, 10.0, 60.0)
 _AS_THEY_ARE: Mapping[str, float] = {}
 NO_READ_AHEAD = "basic, no reading ahead"  # a mode of the experiments: Basic reads a hit as part of its batch
 
@@ -33,6 +36,7 @@ class Offline:
     snic_max_over_mean: float  # over all nodes
     attention_max_over_mean: float  # over the engines of a group, in the first 5 % of the run
     num_turns: int
+    snic_in_windows: tuple[float, ...]  # max / mean within windows of WINDOWS_S, the mean over them
 
 
 class Lab:
@@ -131,7 +135,24 @@ def _kept(simulation: Simulation, mode: str) -> Offline:
         max(read) * len(read) / sum(read) if sum(read) else 1.0,
         sum(slowest for slowest, _ in batches) / sum(mean for _, mean in batches),
         len(column(record.turns, "turn")),
+        tuple(_in_windows(record, window_s) for window_s in WINDOWS_S),
     )
+
+
+def _in_windows(record: RunRecord, window_s: float) -> float:
+    """Balance of the nodes' reads within windows, those left out in which nobody reads."""
+    edges = np.arange(0.0, record.jct_s + window_s, window_s)
+    read = np.zeros((len(record.read_spans), len(edges)))
+    for node, spans in enumerate(record.read_spans.values()):
+        if spans:
+            asked, done, nbytes = np.array(spans).T
+            # What has been read until a moment grows evenly within a span.
+            times = np.column_stack([asked, done]).ravel()
+            total = np.cumsum(np.column_stack([np.zeros(len(nbytes)), nbytes]).ravel())
+            read[node] = np.interp(edges, times, total)
+    moved = np.diff(read, axis=1)
+    moved = moved[:, moved.sum(axis=0) > 0]
+    return float((moved.max(axis=0) / moved.mean(axis=0)).mean()) if moved.size else 1.0
 
 
 def _ttst_parts(record: RunRecord, online: Online) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import json
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -124,3 +125,12 @@ def test_live_rows_come_from_the_benchmark(tmp_path, capsys):
         assert run(["reproduce", "live", "--live", str(given), *out]) == 2
         error = capsys.readouterr().err.strip()
         assert "--live" in error and said in error and "\n" not in error
+
+
+def test_balance_within_windows():
+    """One node reads 10 a second for 2 s and 10 within the sixth, the other 20 within the second."""
+    spans = {"a": [(0.0, 2.0, 20), (5.0, 6.0, 10)], "b": [(1.0, 2.0, 20)], "c": []}
+    record = SimpleNamespace(jct_s=10.0, read_spans=spans)
+    assert lab._in_windows(record, 1.0) == pytest.approx((3 + 3 * 20 / 30 + 3) / 3)
+    assert lab._in_windows(record, 10.0) == pytest.approx(3 * 30 / 50)
+    assert lab._in_windows(SimpleNamespace(jct_s=1.0, read_spans={"a": [], "b": []}), 1.0) == 1.0
