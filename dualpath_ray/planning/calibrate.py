@@ -99,7 +99,7 @@ def fit(runs: Sequence[LiveRun]) -> FittedCosts:
                 "fitted_to": ", ".join(run.name for run in runs),
                 "cores": first.cores,
                 "threads": first.threads,
-                "read_bytes_per_s": first.profile.get("read_bytes_per_s"),
+                "read_bytes_per_s": first.profile.get("read_bytes_per_s") or None,  # 0: the short profile did not read
                 "prompt_tokens_per_s": first.profile["prompt_tokens_per_s"],
                 **values,
             }

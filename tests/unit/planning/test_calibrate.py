@@ -43,7 +43,7 @@ def results(directory, nodes, snic, modes=("prefill_only", "scheduled")):
     for mode in modes:
         config = parse_cluster(data, "x", mode_overrides(mode))
         runs.append(simulate(cluster_spec(config, "x", typical_turn(WORKLOAD), TRUE), WORKLOAD, len(WORKLOAD), mode))
-    runs[0].profile = {"prompt_tokens_per_s": 2000.0}
+    runs[0].profile = {"prompt_tokens_per_s": 2000.0, "read_bytes_per_s": 0.0}
     comparison = Comparison("dualpath rollout", runs, config=data, versions={"cores": "2"})
     write_results(directory, comparison, summarize(comparison))
     return directory
