@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from dualpath_ray.base.errors import DualPathError
 from dualpath_ray.scheduler.state import Request
 
 
@@ -17,7 +16,7 @@ class Submitter:
     """Calls ``submit`` from a thread of its own, in order, at most once every ``interval_s``."""
 
     def __init__(self, submit: Callable[[list[Request]], None], interval_s: float) -> None:
-        """Args: submit: blocks until the scheduler has the requests, or raises an error of this project."""
+        """Args: submit: blocks until the scheduler has the requests, or raises."""
         self._submit, self._interval_s = submit, interval_s
         self._changed = threading.Condition()
         self._waiting: list[tuple[Request, Future[None]]] = []
@@ -49,10 +48,10 @@ class Submitter:
                 if not some:
                     return
             next_s = time.monotonic() + self._interval_s
-            error = None
+            error: Exception | None = None
             try:
                 self._submit([request for request, _ in some])
-            except DualPathError as failure:
+            except Exception as failure:  # whatever it is, whoever waits must hear of it, and the next call be made
                 error = failure
             for _, done in some:
                 if error is None:

@@ -105,7 +105,8 @@ class SchedulerConfig(Section):
     )
     beta_tokens: PositiveInt | None = Field(None, description="Most unfinished tokens of a prefill engine. Unset: 5 s.")
     fetch_interval_s: PositiveFloat = Field(
-        0.02, description="A leader calls the scheduler at most this often. 0.1 s where there are a hundred groups."
+        0.02,
+        description="A leader or client calls the scheduler at most this often. 0.1 s where there are a hundred groups.",
     )
 
 

@@ -11,9 +11,8 @@ from dualpath_ray.planning import figures, paper
 from dualpath_ray.planning.lab import NO_READ_AHEAD, WINDOWS_S, Lab
 from dualpath_ray.planning.table1 import APPEND_TOKENS, CONTEXT_TOKENS
 
-# Rates over Basic's limit at which both systems are compared.
 SLOW_CNIC = 0.35  # of the data sheet's rate
-SHARES_OF_LIMIT = (0.5, 0.75, 0.95, 1.15, 1.5)
+SHARES_OF_LIMIT = (0.5, 0.75, 0.95, 1.15, 1.5)  # rates over Basic's limit at which both systems are compared
 
 
 @dataclass(frozen=True, slots=True)

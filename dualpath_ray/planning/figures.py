@@ -8,7 +8,7 @@ from dualpath_ray.config.hardware import io_per_compute_ratio, load_hardware
 from dualpath_ray.planning import paper
 from dualpath_ray.planning.lab import Lab
 from dualpath_ray.planning.online import SLO_TPOT_S, SLO_TTFT_S
-from dualpath_ray.planning.rows import Row
+from dualpath_ray.planning.rows import Kind, Row
 from dualpath_ray.planning.table1 import table1 as table1_rows
 from dualpath_ray.workload.synthetic import PAPER_TRAJECTORIES, generate_lengths
 from dualpath_ray.workload.synthetic import TABLE_2 as SHAPES
@@ -83,8 +83,8 @@ def table3(lab: Lab) -> list[Row]:
         ("44P88D, 8.8 APS", large, paper.ONLINE_44P88D),
     ):
         for name, theirs in printed.items():
-            kind = "calibrated" if where.startswith("2P4D") else "predicted"
-            rows.append(Row("table3", f"{name[:-2].upper()}, {where}", theirs, found[name], kind, "s"))  # type: ignore[arg-type]
+            kind: Kind = "calibrated" if found is small else "predicted"
+            rows.append(Row("table3", f"{name[:-2].upper()}, {where}", theirs, found[name], kind, "s"))
     return rows
 
 

@@ -92,13 +92,12 @@ def _compared(rows: Sequence[Row], best: Row, more_is_better: bool) -> str:
 
 def _obstacle(rows: Sequence[Row], slo: Slo) -> str:
     """Of the split that comes nearest, the constraint that it cannot meet."""
-    simulated = [row for row in rows if row.dual is not None]
+    simulated = [(row.dual, row.split) for row in rows if row.dual is not None]
     if simulated:
-        row = min(simulated, key=lambda r: max(r.dual.ttft_s / slo.ttft_s, r.dual.tpot_s / slo.tpot_s))  # type: ignore[union-attr]
-        assert row.dual is not None
-        mean = row.dual.ttft_s if row.dual.breaks == "TTFT" else row.dual.tpot_s
-        number = amount(row.dual.num_agents, "agent")
-        return f"on {row.split} {row.dual.breaks} is {seconds(mean)} with {number} under way (simulated)"
+        dual, split = min(simulated, key=lambda of: max(of[0].ttft_s / slo.ttft_s, of[0].tpot_s / slo.tpot_s))
+        mean = dual.ttft_s if dual.breaks == "TTFT" else dual.tpot_s
+        number = amount(dual.num_agents, "agent")
+        return f"on {split} {dual.breaks} is {seconds(mean)} with {number} under way (simulated)"
     refused = [(row.bound, row.split) for row in rows if row.bound is not None and row.bound.refused]
     bound, split = min(refused, key=lambda of: of[0].strain)
     return f"even on {split} {bound.refused}"

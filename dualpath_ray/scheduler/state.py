@@ -38,16 +38,7 @@ class Request:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a call with its fields: what a dataclass with slots does otherwise looks them up one by one."""
-        return Request, (
-            self.request_id,
-            self.attempt,
-            self.trajectory_id,
-            self.prompt_tokens,
-            self.hit_tokens,
-            self.max_new_tokens,
-            self.num_samples,
-            self.payload,
-        )
+        return Request, (*self.without_payload(), self.payload)
 
     def without_payload(self) -> RequestFacts:
         """For the log, which holds many requests and must not hold their tokens: ``Request(*facts)`` is the same again.

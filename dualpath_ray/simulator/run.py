@@ -13,7 +13,7 @@ from dualpath_ray.simulator.events import EventLoop
 from dualpath_ray.simulator.request import SimRequest
 from dualpath_ray.simulator.spec import ClusterSpec
 from dualpath_ray.simulator.system import SimSystem
-from dualpath_ray.traffic.nic import Direction
+from dualpath_ray.traffic.nic import Direction, NicQueue
 from dualpath_ray.workload.trajectory import TrajectoryLengths
 
 
@@ -137,8 +137,8 @@ class Simulation:
         self.agents.on_end(request)
 
 
-def _bytes(queue: object) -> int:
-    return sum(queue.counters.bytes_by_class.values())  # type: ignore[attr-defined]
+def _bytes(queue: NicQueue) -> int:
+    return sum(queue.counters.bytes_by_class.values())
 
 
 @contextmanager

@@ -26,11 +26,9 @@ class SimSystem:
         self._loop, self._spec, self._ended = loop, spec, ended
         self.core = SchedulerCore(spec.limits, load_policy(spec.read_path), keep_inputs=False)
         self.cores = FairShare(loop, spec.cores, min(spec.threads, spec.cores)) if spec.cores else None
-        self.servers = servers = None
+        servers = None
         if spec.storage_bytes_per_s:
-            self.servers = servers = FairShare(
-                loop, spec.storage_bytes_per_s, spec.rates.snic_in or spec.storage_bytes_per_s
-            )
+            servers = FairShare(loop, spec.storage_bytes_per_s, spec.rates.snic_in or spec.storage_bytes_per_s)
         model = PrefillModel(spec.prefill_costs, spec.model)
         self.nodes: dict[str, SimNode] = {}
         self.prefill: dict[str, PrefillEngine] = {}

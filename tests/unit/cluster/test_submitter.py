@@ -40,15 +40,16 @@ def test_what_waits_is_sent_at_the_end():
     assert calls == [[request(0)], [request(1)]]
 
 
-def test_a_failed_call_fails_its_requests_and_no_other():
-    answers = iter([SystemDiedError("the scheduler is gone"), None])
+@pytest.mark.parametrize("failure", [SystemDiedError("the scheduler is gone"), RuntimeError("Ray is shut down")])
+def test_a_failed_call_fails_its_requests_and_no_other(failure):
+    answers = iter([failure, None])
 
     def submit(requests):
         if (error := next(answers)) is not None:
             raise error
 
     submitter = Submitter(submit, 0.01)
-    with pytest.raises(SystemDiedError):
+    with pytest.raises(type(failure)):
         submitter.put(request(0)).result(10)
     submitter.put(request(1)).result(10)
     submitter.close()

@@ -20,11 +20,11 @@ def record(mode: str) -> RunRecord:
 
 def test_runs_before_a_failure_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = SimpleNamespace(model_dump_json=lambda: "{}", block_tokens=16)
-    runs = [PreparedRun(mode, None) for mode in ("prefill_only", "scheduled")]  # type: ignore[arg-type]
-    prepared = Prepared(runs, [], config, 512)  # type: ignore[arg-type]
+    runs = [PreparedRun(mode, None) for mode in ("prefill_only", "scheduled")]
+    prepared = Prepared(runs, [], config, 512)
     monkeypatch.setattr(rollout, "statistics", lambda *args: {})
 
-    def run_all(prepared, options, echo, keep, live):  # type: ignore[no-untyped-def]
+    def run_all(prepared, options, echo, keep, live):
         keep([record("prefill_only")])
         raise ConfigError("the second run fails")
 
