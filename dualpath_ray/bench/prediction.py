@@ -1,7 +1,8 @@
 """``dualpath bench prediction``: how near the simulator comes to live runs that it has not seen (invariant 6).
 
-Its costs are fitted to one live system. Three others are run with another workload and simulated with these costs: one
-that storage bounds, one between, and one that computation bounds.
+Its costs are fitted to two live systems, one between storage and computation and one that computation bounds: the first
+alone does not tell the cost of decoding from that of sharing cores. Three others are run with another workload and
+simulated with these costs: one that storage bounds, one between, and one that computation bounds.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, TextIO
 from dualpath_ray.bench.compare_live import compare_live
 from dualpath_ray.bench.result import write_result
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.rollout import make_out
+from dualpath_ray.ops.results_dir import make_out
 from dualpath_ray.planning.calibrate import run_calibrate
 
 JCT_LIMIT, TTFT_LIMIT = 0.10, 0.15  # the most that a prediction may be off
@@ -31,7 +32,10 @@ class System:
 MODES = ("prefill_only", "scheduled")
 FITTED = RolloutOptions(num_trajectories=8, max_turns=16, total_tokens=900, gen_tokens=4, compare=MODES)
 OTHER = replace(FITTED, max_turns=14, total_tokens=800, seed=1)
-CALIBRATION = System("mixed", "laptop_1p1d", "30 MB/s", FITTED)
+CALIBRATION = (
+    System("mixed", "laptop_1p1d", "30 MB/s", FITTED),
+    System("compute-bound", "laptop_1p2d", "1 GB/s", FITTED),
+)
 PREDICTED = (
     System("storage-bound", "laptop_1p2d", "5 MB/s", OTHER),
     System("mixed", "laptop_2p1d", "20 MB/s", OTHER),
@@ -50,13 +54,10 @@ def run(config_dir: Path, out: Path, echo: Callable[[str], None], live: TextIO |
         config = config_dir / f"{system.config}.yaml"
         return compare_live(config, system.snic_rate, system.options, out, echo, live).directory
 
-    fitted = measured(CALIBRATION)
-    bounds = {fitted.name: CALIBRATION.bound}
-    others = []
-    for system in PREDICTED:
-        others.append(measured(system))
-        bounds[others[-1].name] = system.bound
-    found = run_calibrate([fitted], others, out / "costs.yaml", echo)
+    directories = {system: measured(system) for system in CALIBRATION + PREDICTED}
+    bounds = {directory.name: system.bound for system, directory in directories.items()}
+    fitted, others = ([directories[system] for system in systems] for systems in (CALIBRATION, PREDICTED))
+    found = run_calibrate(fitted, others, out / "costs.yaml", echo)
     rows = [{"bound": bounds[row["run"].split()[0]], **row} for row in found["rows"]]
     result = {"jct_error_limit": JCT_LIMIT, "ttft_p50_error_limit": TTFT_LIMIT, "rows": rows, "costs": found["costs"]}
     write_result(out / "prediction.json", result)

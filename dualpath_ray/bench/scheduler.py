@@ -14,7 +14,7 @@ from typing import Any
 from dualpath_ray.bench.actor import Rate, SchedulerBench
 from dualpath_ray.bench.result import write_result
 from dualpath_ray.bench.scheduler_policy import measure_policy
-from dualpath_ray.ops.rollout import make_out
+from dualpath_ray.ops.results_dir import make_out
 
 SYSTEMS = ((2, 4, 1), (2, 4, 8), (48, 96, 8))  # prefill nodes, decode nodes, engines of a node
 QUEUES = (1_000, 10_000, 100_000)
@@ -26,7 +26,7 @@ CORES = 1.0
 # 48K agents x 157 turns in 48P96D's JCT of 3201 s: 27K are at decode engines, which is all that their HBM holds, and most
 # others wait. 44P88D: 8.8 arrivals/s x 157 turns. Fetch intervals are those of their configurations.
 RATES = {
-    "48P96D": ((48, 96, 8), 20_000, Rate(2354, interval_s=0.1, num_clients=8, prefill_s=4.0, decode_s=11.7)),
+    "48P96D": ((48, 96, 8), 20_000, Rate(2354, interval_s=0.2, num_clients=8, prefill_s=4.0, decode_s=11.7)),
     "44P88D": ((44, 88, 8), 0, Rate(1382, interval_s=0.1, num_clients=8, prefill_s=1.0, decode_s=6.0)),
 }
 TIME_LIMIT_S = 300.0

@@ -1,6 +1,5 @@
 """``dualpath calibrate``: the simulator's costs fitted to live runs, and how well they predict others (invariant 6)."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +29,11 @@ _FITTED: tuple[tuple[str, str, float], ...] = (
     ("delays", "read_s", 1e-2),
     ("delays", "hand_over_s", 1e-2),
 )
-_STEPS = (2.0, 1.4, 1.15, 1.05, 1.02)  # factors by which a parameter is changed, coarse ones first
-_ROUNDS = 12  # over all parameters, at each step
+_STEPS = (0.1, 0.03)  # of a parameter's logarithm, for the slope: coarse first, as single events change places
+_RANGE = 6.0  # of a parameter's logarithm, to each side of where the search begins: a factor of 400
+_STARTS = 6  # searches; which of several valleys one ends in is chance
+_MOST_STEPS = 40
+_PRIOR = 0.003  # weight of a parameter's logarithm: one that no run depends on stays where it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def predict(run: LiveRun, costs: FittedCosts) -> Prediction:
         run.jct_s,
         record.jct_s,
         run.ttft_p50_s,
-        float(np.median(column(record.turns, "ttft_s"))),
+        _ttft_p50_s(record),
         run.tpot_p50_s,
         float(np.median(tpot)) if len(tpot) else 0.0,
     )
@@ -81,18 +83,22 @@ def predict(run: LiveRun, costs: FittedCosts) -> Prediction:
 def fit(runs: Sequence[LiveRun]) -> FittedCosts:
     """Costs with which the simulated runs come closest to the live ones.
 
-    The profile and an agent's pause between turns are measured; the rest is searched, one parameter after another. What
-    is compared are the means over a run's turns of all stages from submit to the last token, and the job completion time.
+    The profile and an agent's pause between turns are measured; the rest is fitted by least squares over the logarithms
+    of the parameters. What is compared are the means over a run's turns of all stages from submit to the last token, the
+    median TTFT, and the job completion time.
     Raises: ConfigError when the runs are not of one model on one machine.
     """
+    from scipy.optimize import least_squares
+
     first = runs[0]
     _check_alike(runs)
-    values: dict[str, dict[str, float]] = {"prefill": {}, "decode": {}, "delays": {}}
-    for section, name, start in _FITTED:
-        values[section][name] = start
-    values["delays"]["turn_s"] = turn_gap_s(runs)
+    turn_s = turn_gap_s(runs)
+    begin = np.log([start for _, _, start in _FITTED])
 
-    def costs() -> FittedCosts:
+    def costs(x: np.ndarray) -> FittedCosts:
+        values: dict[str, dict[str, float]] = {"prefill": {}, "decode": {}, "delays": {"turn_s": turn_s}}
+        for (section, name, _), value in zip(_FITTED, np.exp(begin + x), strict=True):
+            values[section][name] = float(value)
         return FittedCosts.model_validate(
             {
                 "model": first.config.model,
@@ -107,32 +113,32 @@ def fit(runs: Sequence[LiveRun]) -> FittedCosts:
 
     live = [_stages(run.turns) for run in runs]
 
-    def distance() -> float:
-        total = 0.0
+    def residuals(x: np.ndarray) -> np.ndarray:
+        found = [_PRIOR * x]
+        fitted = costs(x)
         for run, measured in zip(runs, live, strict=True):
-            record = simulate_live(run, costs())
-            found = _stages({name: column(record.turns, name) for name in _STAGE_COLUMNS})
+            record = simulate_live(run, fitted)
+            columns = {name: column(record.turns, name) for name in _STAGE_COLUMNS}
             # Each stage counts by its share of a turn: what takes no time need not be met.
-            whole = sum(measured)
-            total += sum(((a - b) / whole) ** 2 for a, b in zip(found, measured, strict=True))
-            total += math.log(record.jct_s / run.jct_s) ** 2
-        return total
+            found.append((_stages(columns) - measured) / measured.sum())
+            found.append(np.log([record.jct_s / run.jct_s, _ttft_p50_s(record) / run.ttft_p50_s]))
+        return np.concatenate(found)
 
-    best = distance()
-    for factor in _STEPS:
-        for _ in range(_ROUNDS):
-            before = best
-            for section, name, _start in _FITTED:
-                at = values[section][name]
-                for tried in (at * factor, at / factor):
-                    values[section][name] = tried
-                    found = distance()
-                    if found < best:
-                        best, at = found, tried
-                    values[section][name] = at
-            if best > before * 0.995:
-                break
-    return costs()
+    def search(x: np.ndarray, step: float) -> Any:
+        def slopes(x: np.ndarray) -> np.ndarray:
+            """Of the residuals, [residuals, parameters]."""
+            moves = step * np.eye(len(x))
+            return np.stack([(residuals(x + move) - residuals(x - move)) / (2 * step) for move in moves], axis=1)
+
+        return least_squares(residuals, x, slopes, (-_RANGE, _RANGE), max_nfev=_MOST_STEPS)
+
+    random = np.random.default_rng(0)
+    starts = [np.zeros(len(_FITTED)), *random.normal(0, 1, (_STARTS - 1, len(_FITTED)))]
+    found = [search(start, _STEPS[0]) for start in starts]
+    best = min(found, key=lambda search: search.cost)
+    for step in _STEPS[1:]:
+        best = search(best.x, step)
+    return costs(best.x)
 
 
 def _check_alike(runs: Sequence[LiveRun]) -> None:
@@ -157,12 +163,18 @@ _STAGE_COLUMNS = (
 )
 
 
-def _stages(turns: dict[str, np.ndarray]) -> list[float]:
-    """Mean seconds between the ends of successive stages."""
-    return [
-        float(np.mean(turns[after] - turns[before]))
-        for before, after in zip(_STAGE_COLUMNS, _STAGE_COLUMNS[1:], strict=False)
-    ]
+def _stages(turns: dict[str, np.ndarray]) -> np.ndarray:
+    """Mean seconds between the ends of successive stages, [stages]."""
+    return np.array(
+        [
+            np.mean(turns[after] - turns[before])
+            for before, after in zip(_STAGE_COLUMNS, _STAGE_COLUMNS[1:], strict=False)
+        ]
+    )
+
+
+def _ttft_p50_s(record: RunRecord) -> float:
+    return float(np.median(column(record.turns, "ttft_s")))
 
 
 def run_calibrate(

@@ -4,6 +4,7 @@ A decision remembers a place in this history, in place of a copy of the loads of
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from dualpath_ray.scheduler.state import EngineLoad, GroupView, NodeLoad
 
@@ -25,6 +26,10 @@ class LoadHistory:
     decode: dict[str, GroupView]
     changes: list[GroupView | AfterAssignment] = field(default_factory=list)
     _reported: dict[str, GroupView] = field(default_factory=dict)  # since the last moment
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whoever sends a decision away does so while more is reported: what moves stays here, and a copy goes."""
+        return LoadHistory, (self.prefill, self.decode, list(self.changes))
 
     def report(self, view: GroupView) -> None:
         """A group has reported."""

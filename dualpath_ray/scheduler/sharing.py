@@ -1,6 +1,7 @@
 """How the global queue was shared out among the decode groups, kept so that each choice can be looked at again."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -9,6 +10,10 @@ class SharingHistory:
 
     totals: dict[str, int]
     changes: list[tuple[int, str]] = field(default_factory=list)  # the total from then on, of which group
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See LoadHistory.__reduce__."""
+        return SharingHistory, (self.totals, list(self.changes))
 
 
 @dataclass(slots=True, eq=False)  # not frozen: one is made for every request, and frozen ones take three times as long

@@ -1,5 +1,6 @@
-"""The benchmark of predictions: its systems differ from the one that is fitted, and its verdict is the worst of them."""
+"""The benchmark of predictions: its systems differ from those that are fitted, and its verdict is the worst of them."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,13 @@ CONFIGS = Path(__file__).parents[3] / "cluster_configs"
 
 def test_what_is_predicted_is_another_system_with_another_workload():
     assert {system.bound for system in PREDICTED} == {"storage-bound", "mixed", "compute-bound"}
-    for system in (CALIBRATION, *PREDICTED):
+    for system in CALIBRATION + PREDICTED:
         assert (CONFIGS / f"{system.config}.yaml").is_file() and parse_bps(system.snic_rate) > 0
-    seen = {(system.config, system.snic_rate) for system in (CALIBRATION, *PREDICTED)}
-    assert len(seen) == 1 + len(PREDICTED)
-    for system in PREDICTED:
-        assert system.options.seed != CALIBRATION.options.seed
-        assert system.options.max_turns != CALIBRATION.options.max_turns
+    seen = {(system.config, system.snic_rate) for system in CALIBRATION + PREDICTED}
+    assert len(seen) == len(CALIBRATION) + len(PREDICTED)
+    for fitted, predicted in product(CALIBRATION, PREDICTED):
+        assert predicted.options.seed != fitted.options.seed
+        assert predicted.options.max_turns != fitted.options.max_turns
 
 
 def row(kind, jct_error, ttft_error):

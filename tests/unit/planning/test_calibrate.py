@@ -27,7 +27,7 @@ TRUE = FittedCosts.model_validate(
         "delays": {"submit_s": 0.01, "read_s": 0.02, "hand_over_s": 0.01, "turn_s": 0.005},
     }
 )
-WORKLOAD = [TrajectoryLengths(f"t{i}", tuple((40 + 7 * i + 3 * k, 4, 0.0) for k in range(6))) for i in range(5)]
+WORKLOAD = [TrajectoryLengths(f"t{i}", tuple((40 + 7 * i + 3 * k, 4, 0.0) for k in range(5))) for i in range(4)]
 
 
 def results(directory, nodes, snic, modes=("prefill_only", "scheduled")):
