@@ -5,6 +5,7 @@
 #
 # PYTHON=python3.12           the interpreter (3.11 to 3.14) that .venv is made from
 # TORCH='torch>=2.11,<2.14'   what is installed when no torch >= 2.11 is there already (the interpreter's own is used)
+# EXTRAS=dev,nixl,s3-test     optional parts that are installed, too: what tests need for NIXL and object stores
 # TORCH_INDEX=ADDRESS         package index for torch alone, e.g. the address of PyTorch's CPU builds
 
 SHELL := /bin/bash
@@ -18,6 +19,7 @@ PYTHON ?=
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 MODEL := smollm2-135m
+EXTRAS ?= dev
 PYTEST_ARGS ?=
 # Quiet, and silent about packages of the interpreter that would want other versions: the venv's own do not touch them.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-warn-conflicts --disable-pip-version-check
@@ -50,7 +52,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	  $(PIP_INSTALL) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") '$(TORCH)'; \
 	fi
 	@echo "setup: installing dualpath-ray and what it needs"
-	@$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@$(PIP_INSTALL) -c constraints.txt -e '.[$(EXTRAS)]'
 	@echo "setup: model $(MODEL)"
 	@$(BIN)/dualpath models pull $(MODEL)
 	@touch $@

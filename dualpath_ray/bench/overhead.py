@@ -14,7 +14,8 @@ from dualpath_ray.base.types import ReadPath
 from dualpath_ray.bench.result import write_result
 from dualpath_ray.observability.run_record import RunRecord
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.rollout import make_out, prepare, run_all
+from dualpath_ray.ops.results_dir import make_out
+from dualpath_ray.ops.rollout import prepare, run_all
 
 WORKLOAD = RolloutOptions(num_trajectories=8, max_turns=8, total_tokens=480, gen_tokens=4, verify_tokens=False)
 MODES = ("prefill_only", "scheduled")

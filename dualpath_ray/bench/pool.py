@@ -13,7 +13,7 @@ from dualpath_ray.base.units import format_rate, parse_bps
 from dualpath_ray.bench.compare_live import compare_live
 from dualpath_ray.bench.result import write_result
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.rollout import make_out, writing_to
+from dualpath_ray.ops.results_dir import make_out, writing_to
 
 CONFIGS = ("laptop_1p1d", "laptop_1p2d", "laptop_2p1d")
 # At this rate even two prefill nodes' SNICs need over six times as long to read as the engines to compute.

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dualpath_ray.ops.rollout import writing_to
+from dualpath_ray.ops.results_dir import writing_to
 from dualpath_ray.ops.versions import versions
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dualpath_ray.bench.result import write_result
-from dualpath_ray.ops.rollout import make_out
+from dualpath_ray.ops.results_dir import make_out
 
 SMALL, LARGE = "ds660b_2p4d", "ds660b_48p96d"
 SIZES = ((SMALL, 250), (SMALL, 500), (SMALL, 1000), (SMALL, 2000))

@@ -24,6 +24,23 @@ def _rates(context: click.Context, parameter: click.Parameter, value: str | None
     return rates
 
 
+def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Sizes as given, in bytes."""
+    from dualpath_ray.base.units import parse_bytes
+
+    try:
+        return tuple(parse_bytes(size) for size in value.split(",") if size.strip())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    sizes = _sizes(context, parameter, value)
+    if len(sizes) != 1:
+        raise click.BadParameter(f"{value!r} is not one size")
+    return sizes[0]
+
+
 def _live(as_json: bool) -> TextIO:
     """Where progress goes: standard output holds nothing but the result when that is JSON."""
     return sys.stderr if as_json else sys.stdout
@@ -114,7 +131,7 @@ def overhead(config: Path, pairs: int, as_json: bool, out: Path) -> None:
 @_config_dir("Holds laptop_1p1d.yaml, laptop_1p2d.yaml and laptop_2p1d.yaml.")
 @_results("prediction")
 def prediction(config_dir: Path, as_json: bool, out: Path) -> None:
-    """The simulator, fitted to one live run, beside three live runs that it has not seen; a quarter of an hour."""
+    """The simulator, fitted to two live systems, beside three that it has not seen; half an hour."""
     from dualpath_ray.bench.prediction import run
 
     result = run(config_dir, out, lambda line: click.echo(line, err=as_json), _live(as_json))
@@ -147,4 +164,25 @@ def simulator(config_dir: Path, full: bool, as_json: bool, out: Path) -> None:
     from dualpath_ray.bench.simulator import run
 
     result = run(config_dir, full, out, lambda line: click.echo(line, err=as_json))
+    _print(result, as_json)
+
+
+@bench.command()
+@click.option(
+    "--block-sizes",
+    callback=_sizes,
+    default="1 MiB,4 MiB",
+    show_default=True,
+    metavar="A,B",
+    help="Of a Full Block.",
+)
+@click.option("--total", callback=_size, default="1 GiB", show_default=True, help="Read by each way in a round.")
+@click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
+@click.option("--path", type=click.Path(path_type=Path), help="On the disk to measure.  [default: temporary directory]")
+@_results("storage")
+def storage(block_sizes: tuple[int, ...], total: int, rounds: int, path: Path | None, as_json: bool, out: Path) -> None:
+    """Blocks from a store into pool slots, beside the simplest loop of direct reads; two minutes."""
+    from dualpath_ray.bench.storage import run
+
+    result = run(block_sizes, total, rounds, path, out, lambda line: click.echo(line, err=as_json))
     _print(result, as_json)

@@ -23,10 +23,12 @@ from dualpath_ray.kv.segment import SHM_DIR, segment_bytes
 from dualpath_ray.scheduler.read_side import load_policy
 from dualpath_ray.scheduler.state import FetchLimits
 from dualpath_ray.storage.load import store_factory
+from dualpath_ray.storage.root import is_address
 from dualpath_ray.traffic.actor import NodeSpec
 from dualpath_ray.transport.load import transport_factory
 
 _NO_LIMIT_TOKENS = 2**40
+LEAST_IO_DEPTH, MOST_IO_DEPTH = 4, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,9 @@ class SystemPlan:
             verify=config.storage.verify,
             transport=config.transport,
             max_write_back_blocks=min(config.storage.max_write_back_blocks, max(1, self.de_slots // 4)),
-            io_threads=config.storage.io_threads,
+            store_access=config.storage.access,
+            least_io_depth=config.storage.io_depth or LEAST_IO_DEPTH,
+            most_io_depth=config.storage.io_depth or MOST_IO_DEPTH,
             report_interval_s=config.scheduler.fetch_interval_s,
         )
 
@@ -299,13 +303,16 @@ def _check_shared_memory(plan: SystemPlan, store_bytes: int) -> None:
         )
 
 
-def store_root(path: str) -> Path:
-    """Directory that a configuration means by ``storage.path``."""
-    return Path(path).expanduser().resolve()
+def store_root(path: str) -> str:
+    """Directory or address that a configuration means by ``storage.path``."""
+    return path if is_address(path) else str(Path(path).expanduser().resolve())
 
 
-def check_store(path: Path) -> None:
-    """Raises: ConfigError when the store's directory cannot be made or written."""
+def check_store(root: str) -> None:
+    """Raises: ConfigError when the store's directory cannot be made or written. An address is tried by its storage node."""
+    if is_address(root):
+        return
+    path = Path(root)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".dualpath-write-probe"

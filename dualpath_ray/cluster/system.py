@@ -4,7 +4,6 @@ import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,7 +20,7 @@ from dualpath_ray.engine.profile import EngineProfile
 from dualpath_ray.kv.segment import PREFIX, SHM_DIR, sweep
 from dualpath_ray.scheduler.actor import ALONE_S, scheduler_actor
 from dualpath_ray.storage.actor import StorageNodeActor
-from dualpath_ray.storage.sharded import shard_root
+from dualpath_ray.storage.root import shard_root
 from dualpath_ray.traffic.actor import TrafficManagerActor
 
 SCHEDULER_NAME = "scheduler"
@@ -147,12 +146,12 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
     system.on_stop(lambda: _end_actors(handles))
 
     progress("starting storage nodes, traffic managers and engines")
-    store_spec = config.storage.store
+    store_spec = "local" if config.scheduler.oracle else config.storage.store
     handles.storage = [
         StorageNodeActor.options(name=f"storage/{i}", namespace=system.name, **placement.options_for("storage")).remote(
             f"storage{i}",
             store_spec,
-            str(shard_root(Path(root), i, config.storage.num_nodes)),
+            shard_root(root, i, config.storage.num_nodes),
             plan.layout,
             config.storage.capacity_bytes // config.storage.num_nodes,
         )
@@ -163,6 +162,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
     _wait([s.set_weights_version.remote(version) for s in handles.storage], "a storage node", config.startup_timeout_s)
     if empty_store:
         _wait([s.clear.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
+    shards = _wait([s.shard.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
     if keep_store and not config.scheduler.oracle:
         progress(f"the store stays in {root}")
     for node in config.node_names:
@@ -171,7 +171,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         spec = plan.node_spec(system.name, node, root, store_spec)
         handles.traffic[node] = TrafficManagerActor.options(
             name=f"traffic/{node}", namespace=system.name, num_cpus=0, scheduling_strategy=place
-        ).remote(spec, handles.storage)
+        ).remote(spec, handles.storage, shards)
         kind = PrefillEngineActor if role is Role.PREFILL else DecodeEngineActor
         engines = handles.prefill if role is Role.PREFILL else handles.decode
         for index in range(config.node.gpus):
@@ -229,15 +229,15 @@ def _make_store(system: System, keep_store: bool) -> str:
     """The store's directory: the configured one, or a temporary one; in memory, and never kept, for the oracle."""
     config = system.plan.config
     if config.scheduler.oracle:
-        root = SHM_DIR / f"{PREFIX}.{system.name}.store"
+        root = str(SHM_DIR / f"{PREFIX}.{system.name}.store")
     elif config.storage.path is not None:
         root = store_root(config.storage.path)
     else:
-        root = kept_dir("store") if keep_store else temporary_dir("store")
+        root = str(kept_dir("store") if keep_store else temporary_dir("store"))
     check_store(root)
     if not keep_store and (config.storage.path is None or config.scheduler.oracle):
         system.on_stop(lambda: shutil.rmtree(root, ignore_errors=True))
-    return str(root)
+    return root
 
 
 def _end_actors(handles: Handles) -> None:

@@ -1,7 +1,5 @@
 """A block store of one's own: ``storage.store: dualpath_ray.examples.counting_store:CountingStore``."""
 
-from pathlib import Path
-
 import numpy as np
 
 from dualpath_ray.kv.layout import KvLayout
@@ -11,7 +9,7 @@ from dualpath_ray.storage.local import LocalBlockStore
 class CountingStore(LocalBlockStore):
     """Local files, and a count of what this process read: the place for a cache, a compressor, another server."""
 
-    def __init__(self, root: Path, layout: KvLayout) -> None:
+    def __init__(self, root: str, layout: KvLayout) -> None:
         super().__init__(root, layout)
         self.num_reads = 0
 

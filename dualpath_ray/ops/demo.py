@@ -6,7 +6,8 @@ from pathlib import Path
 from dualpath_ray.base.units import bytes_per_s
 from dualpath_ray.engine.pull import pull
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.rollout import Prepared, describe_workload, execute, make_out, out_dir, prepare
+from dualpath_ray.ops.results_dir import make_out
+from dualpath_ray.ops.rollout import Prepared, describe_workload, execute, out_dir, prepare
 
 CONFIG = Path(__file__).parents[2] / "cluster_configs" / "laptop_1p1d.yaml"
 MODES = ("prefill_only", "scheduled", "oracle")

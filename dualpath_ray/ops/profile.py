@@ -4,10 +4,11 @@ import mmap
 import os
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,24 @@ import numpy as np
 import yaml
 
 from dualpath_ray.cluster.leftovers import temporary_dir
-from dualpath_ray.cluster.plan import SystemPlan, check_store, make_plan, naming, store_root
+from dualpath_ray.cluster.plan import (
+    LEAST_IO_DEPTH,
+    MOST_IO_DEPTH,
+    SystemPlan,
+    check_store,
+    make_plan,
+    naming,
+    store_root,
+)
 from dualpath_ray.config.load import load_cluster
 from dualpath_ray.engine.profile import EngineProfile, profile_engine
 from dualpath_ray.kv.keys import ROOT
+from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader, seal
+from dualpath_ray.storage.io_pool import IoPool
 from dualpath_ray.storage.load import open_store
+from dualpath_ray.storage.port import BlockStore
+from dualpath_ray.storage.root import child, is_address
 
 _REPEATS = 9
 _READ_BYTES = 256 * 2**20  # read in all, of blocks that take at most a quarter of it
@@ -56,8 +69,9 @@ def measure_reads(plan: SystemPlan) -> float:
     Raises: ConfigError naming ``storage.path`` when it cannot be written.
     """
     layout, storage = plan.layout, plan.config.storage
-    num_blocks = max(storage.io_threads, _READ_BYTES // 4 // layout.sealed_bytes)
-    root = store_root(storage.path) / f"profile-{secrets.token_hex(4)}" if storage.path else temporary_dir("store")
+    num_blocks = max(MOST_IO_DEPTH, _READ_BYTES // 4 // layout.sealed_bytes)
+    name = f"profile-{secrets.token_hex(4)}"
+    root = child(store_root(storage.path), name) if storage.path else str(temporary_dir("store"))
     check_store(root)
     store = open_store(storage.store, root, layout)
     keys = [secrets.token_bytes(32) for _ in range(num_blocks)]
@@ -66,25 +80,32 @@ def measure_reads(plan: SystemPlan) -> float:
         for key in keys:
             seal(slot, SealedHeader(layout, 0, key, ROOT))
             store.write(key, slot)
-        slots = [np.frombuffer(mmap.mmap(-1, layout.slot_bytes), np.uint8) for _ in range(storage.io_threads)]
-
-        def read(part: int) -> int:
-            rounds = max(1, _READ_BYTES // (num_blocks * layout.sealed_bytes))
-            mine = keys[part :: storage.io_threads] * rounds
-            for key in mine:
-                store.read(key, slots[part])
-            return len(mine)
-
-        with ThreadPoolExecutor(storage.io_threads) as pool:
-            started = time.perf_counter()
-            num_reads = sum(pool.map(read, range(storage.io_threads)))
-            took = time.perf_counter() - started
-        return num_reads * layout.sealed_bytes / took
+        return _read_rate(store, keys, layout, storage.io_depth)
     finally:
         for key in keys:  # a store of the user's own need not keep them in this directory
             store.delete(key)
         store.close()
-        shutil.rmtree(root, ignore_errors=True)
+        if not is_address(root):
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _read_rate(store: BlockStore, keys: Sequence[bytes], layout: KvLayout, depth: int | None) -> float:
+    """Bytes per second of reading the blocks again and again."""
+    mine = threading.local()
+
+    def read(key: bytes) -> None:
+        if not hasattr(mine, "slot"):
+            mine.slot = np.frombuffer(mmap.mmap(-1, layout.slot_bytes), np.uint8)
+        store.read(key, mine.slot)
+
+    pool = IoPool("profile-read", depth or LEAST_IO_DEPTH, depth or MOST_IO_DEPTH)
+    wanted = list(keys) * max(1, _READ_BYTES // (len(keys) * layout.sealed_bytes))
+    started = time.perf_counter()
+    for future in [pool.submit(partial(read, key), layout.sealed_bytes) for key in wanted]:
+        future.result()
+    took = time.perf_counter() - started
+    pool.close()
+    return len(wanted) * layout.sealed_bytes / took
 
 
 def _explain(plan: SystemPlan, profile: EngineProfile, say: Callable[[str], None]) -> None:

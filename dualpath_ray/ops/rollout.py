@@ -22,8 +22,10 @@ from dualpath_ray.config.modes import mode_overrides
 from dualpath_ray.observability.run_record import Comparison, RunRecord, TokenCheck
 from dualpath_ray.ops.memory import MemoryMeter
 from dualpath_ray.ops.options import RolloutOptions
+from dualpath_ray.ops.results_dir import make_out, writing_to
 from dualpath_ray.ops.versions import versions
 from dualpath_ray.ops.workloads import make_workload
+from dualpath_ray.storage.root import child
 from dualpath_ray.workload.load import statistics
 from dualpath_ray.workload.trajectory import Trajectory
 
@@ -77,8 +79,8 @@ def prepare(config_path: Path, options: RolloutOptions, overrides: dict[str, Any
         named = dict(mode_overrides(mode)) if options.compare else {}
         if options.compare:  # a store for each
             own = mode.replace(":", "-")
-            named["storage.mounts"] = {n: str(Path(p) / own) for n, p in config.storage.mounts.items()} or None
-            named["storage.path"] = str(Path(config.storage.path) / own) if config.storage.path else None
+            named["storage.mounts"] = {n: child(p, own) for n, p in config.storage.mounts.items()} or None
+            named["storage.path"] = child(config.storage.path, own) if config.storage.path else None
         plan = make_plan(load_cluster(config_path, {**given, **named}), source, longest)
         if options.address is None:
             check_machine(plan, _oracle_store_bytes(plan, trajectories))
@@ -190,26 +192,6 @@ def _comparison(prepared: Prepared, records: list[RunRecord]) -> Comparison:
         versions=versions(),
         workload=dict(statistics(prepared.trajectories, prepared.config.block_tokens)),
     )
-
-
-def make_out(out: Path) -> None:
-    """Raises: ConfigError when results cannot be written there."""
-    with writing_to(out):
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".probe"
-        probe.touch()
-        probe.unlink()
-
-
-@contextmanager
-def writing_to(out: Path) -> Iterator[None]:
-    """A directory or disk that takes no results ends in one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"--out: {out} cannot be written: {error.strerror or error}; name another directory, or free some space"
-        ) from error
 
 
 def write_all(out: Path, comparison: Comparison) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dualpath_ray import __version__
@@ -12,10 +12,17 @@ _PACKAGES = ("ray", "torch", "transformers", "numpy", "pyarrow", "safetensors", 
 
 def versions() -> dict[str, str]:
     """Packages, Python, the cores this process may use, and the processor."""
-    packages = {name: version(name) for name in _PACKAGES}
+    packages = {name: found for name in _PACKAGES if (found := _version(name))}
     cores = str(len(os.sched_getaffinity(0)))
     python = platform.python_version()
     return {"dualpath_ray": __version__, **packages, "python": python, "cores": cores, "device": _device()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _device() -> str:

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import ray
@@ -17,6 +16,8 @@ from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, COMMITTED
 from dualpath_ray.storage.index import BlockIndex, WriteEntry, WritePlan
 from dualpath_ray.storage.load import open_store
 from dualpath_ray.storage.port import read_verified
+from dualpath_ray.storage.server import BlockServer
+from dualpath_ray.storage.sharded import Shard
 
 
 class StorageNode:
@@ -30,7 +31,7 @@ class StorageNode:
         """Raises: ConfigError for an unknown store or a capacity below a block; StorageError when it is unreadable."""
         self.name = name
         self._layout = layout
-        self._store = open_store(store_spec, Path(root), layout)
+        self._store = open_store(store_spec, root, layout)
         self._index = BlockIndex(capacity_bytes // layout.sealed_bytes)
         self._changed = threading.Condition()
         self._deleting: Counter[bytes] = Counter()  # a file may be under deletion twice
@@ -44,6 +45,11 @@ class StorageNode:
         self._store.check()
         self._deleting.update(excess)
         self._delete(excess)
+        self._server = BlockServer(self._store, layout, ray.util.get_node_ip_address())
+
+    def shard(self) -> Shard:
+        """How readers reach the store: through its files where they see the same ones, else through this process."""
+        return Shard(self._store.identity(), self._server.at)
 
     def renew(self, client_id: str) -> int:
         """This client lives, so its pins hold; those of clients that fell silent go. Returns the weights version."""

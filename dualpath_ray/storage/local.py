@@ -23,21 +23,29 @@ from dualpath_ray.base.errors import (
 from dualpath_ray.base.units import PAGE_BYTES
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader, read_header
+from dualpath_ray.storage.file_io import FileIo, KernelIo
 from dualpath_ray.storage.port import check_slot
 
 _BLOCK_SUFFIX = ".kv"
 _PARTIAL_SUFFIX = ".tmp"
+_IDENTITY = ".dualpath-store"
 
 
 class LocalBlockStore:
     """A BlockStore of files ``root/<first 2 hex digits>/<key in hex>.kv``; a file's mtime is the block's last use."""
 
-    def __init__(self, root: Path, layout: KvLayout, *, direct: bool = True) -> None:
-        """Args: direct: bypass the page cache where the file system can; tmpfs and some others cannot."""
+    def __init__(self, root: str | Path, layout: KvLayout, *, io: FileIo | None = None, durable: bool = True) -> None:
+        """Args: io: how bytes are moved; durable: a block is on the device before it can be read, whatever happens."""
         self.name = str(root)
-        self._root = root
+        self._root = Path(root)
         self._layout = layout
-        self._direct = direct
+        self._io = io or KernelIo()
+        self._direct = self._io.direct
+        self._durable = durable
+
+    def attach(self, memory: np.ndarray, path: str) -> None:
+        """See BlockStore.attach."""
+        self._io.attach(memory, path)
 
     def read(self, key: bytes, slot: np.ndarray) -> None:
         """See BlockStore.read."""
@@ -49,7 +57,7 @@ class LocalBlockStore:
         except OSError as error:
             raise StorageError(f"cannot open block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
         try:
-            done = _read_full(fd, slot)
+            done = self._io.read(fd, slot)
             with suppress(OSError):  # a reader without write permission serves blocks all the same
                 os.utime(fd)
         except OSError as error:
@@ -60,21 +68,21 @@ class LocalBlockStore:
             raise StorageError(f"short read of block {key.hex()[:16]} in {self.name}: {done} of {len(slot)} bytes")
 
     def write(self, key: bytes, slot: np.ndarray) -> None:
-        """See BlockStore.write.
-
-        There is no fsync: after a power loss a file may be whole in length and wrong in content, which every read's
-        checksum finds, and a cache may lose blocks.
-        """
+        """See BlockStore.write. Its bytes are on the device before its name is, and its name before this returns."""
         self._check_slot(slot)
         path = self._path(key)
         partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}{_PARTIAL_SUFFIX}")
         try:
             fd = self._create(partial)
             try:
-                _write_full(fd, slot)
+                self._io.write(fd, slot)
+                if self._durable:
+                    os.fdatasync(fd)
             finally:
                 os.close(fd)
             os.rename(partial, path)
+            if self._durable:
+                self._sync_folder(path.parent)
         except OSError as error:
             with suppress(OSError):
                 os.unlink(partial)
@@ -100,6 +108,7 @@ class LocalBlockStore:
         """
         try:
             self._root.mkdir(parents=True, exist_ok=True)
+            self._leave_identity()
             folders = [entry.path for entry in os.scandir(self._root) if len(entry.name) == 2 and entry.is_dir()]
             for folder in folders:
                 for path in map(Path, sorted(entry.path for entry in os.scandir(folder))):
@@ -119,8 +128,27 @@ class LocalBlockStore:
                 "directory under the same path"
             ) from error
 
+    def identity(self) -> str:
+        """See BlockStore.identity: what stands in a file that the first owner left in the root."""
+        try:
+            return (self._root / _IDENTITY).read_text()
+        except FileNotFoundError:
+            self.check()
+            return ""
+        except OSError as error:
+            raise StorageError(f"this process cannot read the block store {self.name}: {error.strerror}") from error
+
+    def _leave_identity(self) -> None:
+        with suppress(FileExistsError):
+            fd = os.open(self._root / _IDENTITY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(fd, uuid.uuid4().hex.encode())
+            finally:
+                os.close(fd)
+
     def close(self) -> None:
-        """Nothing stays open between calls."""
+        """See BlockStore.close."""
+        self._io.close()
 
     def _path(self, key: bytes) -> Path:
         name = key.hex()
@@ -144,12 +172,22 @@ class LocalBlockStore:
                 self._direct = False  # this file system has no direct I/O: go through its cache from now on
         return os.open(path, flags | os.O_CLOEXEC, 0o644)
 
+    @staticmethod
+    def _sync_folder(folder: Path) -> None:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
     def _create(self, path: Path) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             return self._open(path, flags)
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if self._durable:
+                self._sync_folder(self._root)
             return self._open(path, flags)
 
     def _inspect(self, path: Path) -> tuple[SealedHeader, float] | None:
@@ -173,20 +211,3 @@ class LocalBlockStore:
             path.unlink(missing_ok=True)
             return None
         return (header, status.st_mtime) if header.layout == self._layout else None
-
-
-def _read_full(fd: int, slot: np.ndarray) -> int:
-    """Bytes read into ``slot`` from the start of the file: fewer than its length when the file ends before."""
-    done = 0
-    while done < len(slot):
-        count = os.preadv(fd, [slot.data[done:]], done)
-        done += count
-        if count == 0 or done % PAGE_BYTES:  # direct I/O cannot go on from inside a page, and need not: the file ended
-            break
-    return done
-
-
-def _write_full(fd: int, slot: np.ndarray) -> None:
-    done = 0
-    while done < len(slot):
-        done += os.pwritev(fd, [slot.data[done:]], done)

@@ -1,5 +1,6 @@
 """Blocks in a dictionary of this process: for tests and for runs that need no storage shared between processes."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ class MemoryBlockStore:
         self._layout = layout
         self._lock = threading.Lock()
         self._blocks: dict[bytes, tuple[np.ndarray, float]] = {}
+
+    def attach(self, memory: np.ndarray, path: str) -> None:
+        """Any memory will do."""
 
     def read(self, key: bytes, slot: np.ndarray) -> None:
         """See BlockStore.read."""
@@ -60,6 +64,10 @@ class MemoryBlockStore:
 
     def check(self) -> None:
         """Memory can always be read."""
+
+    def identity(self) -> str:
+        """See BlockStore.identity."""
+        return f"{os.getpid()} {id(self)}"
 
     def close(self) -> None:
         """Forget every block."""

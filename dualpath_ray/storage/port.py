@@ -18,6 +18,13 @@ class BlockStore(Protocol):
 
     name: str
 
+    def attach(self, memory: np.ndarray, path: str) -> None:
+        """Slots of this process will lie in ``memory``, which maps the file ``path``; at most once, before any other call.
+
+        An adapter that must register memory does it here. Slots that lie elsewhere work too, if more slowly.
+        """
+        ...
+
     def read(self, key: bytes, slot: np.ndarray) -> None:
         """Fill ``slot`` with the sealed block; its bytes are not verified here.
 
@@ -46,6 +53,13 @@ class BlockStore(Protocol):
 
     def check(self) -> None:
         """Raises: StorageError when this process cannot read the store; the message says what to do."""
+        ...
+
+    def identity(self) -> str:
+        """What this process sees under the store's name: equal to what its owner sees, or it is not the owner's store.
+
+        Raises: StorageError as ``check``.
+        """
         ...
 
     def close(self) -> None:

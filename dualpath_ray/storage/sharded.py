@@ -1,20 +1,30 @@
-"""A store whose blocks are spread over the folders of several storage nodes."""
+"""A store whose blocks are spread over several storage nodes, each reached as well as this process can."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from dualpath_ray.base.errors import StorageError
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader
 from dualpath_ray.storage.load import open_store
 from dualpath_ray.storage.port import BlockStore
+from dualpath_ray.storage.root import shard_root
+from dualpath_ray.storage.served import ServedBlockStore
 from dualpath_ray.storage.shards import shard_of
+from dualpath_ray.storage.wire import ServedAt
+
+Access = Literal["auto", "files", "network"]
 
 
-def shard_root(root: Path, shard: int, num_shards: int) -> Path:
-    """Folder of one storage node; the only one has the root to itself."""
-    return root if num_shards == 1 else root / f"shard{shard}"
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What a storage node says of itself: how to tell that one sees its store, and where it serves it."""
+
+    identity: str
+    served: ServedAt
 
 
 class ShardedStore:
@@ -23,6 +33,10 @@ class ShardedStore:
     def __init__(self, stores: list[BlockStore]) -> None:
         self._stores = stores
         self.name = stores[0].name
+
+    def attach(self, memory: np.ndarray, path: str) -> None:
+        for store in self._stores:
+            store.attach(memory, path)
 
     def read(self, key: bytes, slot: np.ndarray) -> None:
         self._of(key).read(key, slot)
@@ -41,6 +55,9 @@ class ShardedStore:
         for store in self._stores:
             store.check()
 
+    def identity(self) -> str:
+        return " ".join(store.identity() for store in self._stores)
+
     def close(self) -> None:
         for store in self._stores:
             store.close()
@@ -49,6 +66,31 @@ class ShardedStore:
         return self._stores[shard_of(key, len(self._stores))]
 
 
-def open_shards(spec: str, root: Path, layout: KvLayout, num_shards: int) -> BlockStore:
-    """The whole block space, as a reader or writer sees it. Raises: ConfigError naming ``storage.store``."""
-    return ShardedStore([open_store(spec, shard_root(root, i, num_shards), layout) for i in range(num_shards)])
+def open_shards(
+    spec: str, root: str, layout: KvLayout, shards: Sequence[Shard], access: Access, reader: str
+) -> ShardedStore:
+    """The whole block space, as a reader or writer sees it.
+
+    Args:   access: ``files``, ``network`` (from the storage nodes), or ``auto``: files where this process sees the very
+            store that the storage node does, else the network; reader: who reads, for errors.
+    Raises: ConfigError naming ``storage.store``.
+    """
+
+    def one(index: int, shard: Shard) -> BlockStore:
+        served = ServedBlockStore(shard.served, layout, reader)
+        if access == "network":
+            return served
+        store = open_store(spec, shard_root(root, index, len(shards)), layout)
+        if access == "files" or _is_same(store, shard.identity):
+            return store
+        store.close()
+        return served
+
+    return ShardedStore([one(index, shard) for index, shard in enumerate(shards)])
+
+
+def _is_same(store: BlockStore, identity: str) -> bool:
+    try:
+        return store.identity() == identity
+    except StorageError:
+        return False

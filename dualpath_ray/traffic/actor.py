@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,8 +19,9 @@ from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader, seal
 from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
 from dualpath_ray.storage.client import ShardedIndex
+from dualpath_ray.storage.io_pool import IoPool
 from dualpath_ray.storage.port import read_verified
-from dualpath_ray.storage.sharded import open_shards
+from dualpath_ray.storage.sharded import Access, Shard, open_shards
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.core import TrafficCore
 from dualpath_ray.traffic.effects import (
@@ -70,26 +70,30 @@ class NodeSpec:
     verify: bool
     transport: str
     max_write_back_blocks: int
-    io_threads: int
+    store_access: Access
+    least_io_depth: int
+    most_io_depth: int
     report_interval_s: float
 
 
 class TrafficManager:
     """Owns the node's pool, leases and NICs; reads and writes storage; moves KV between pools."""
 
-    def __init__(self, spec: NodeSpec, storage_nodes: list[Any]) -> None:
-        """Raises: ConfigError when the buffer does not fit into /dev/shm."""
+    def __init__(self, spec: NodeSpec, storage_nodes: list[Any], shards: list[Shard]) -> None:
+        """Args: shards: of the storage nodes. Raises: ConfigError when the buffer does not fit into /dev/shm."""
         self._spec = spec
         self._storage_nodes = storage_nodes
         path = segment_path(spec.system, spec.node)
         self._segment = Segment.create(path, spec.layout, spec.num_slots, spec.staging_bytes, spec.buffer_key)
-        self._store = open_shards(spec.store, Path(spec.store_root), spec.layout, len(storage_nodes))
+        self._store = open_shards(spec.store, spec.store_root, spec.layout, shards, spec.store_access, spec.node)
+        self._store.attach(self._segment.bytes, str(path))
         self._transport = transport_factory(spec.transport)(spec.node, self._segment)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
         self._events: queue.SimpleQueue[Event | Future[dict[str, Any]] | None] = queue.SimpleQueue()
         self._at_once: deque[Event] = deque()  # of the core's own thread: what was done while an effect was carried out
-        self._io = ThreadPoolExecutor(spec.io_threads, "storage-io")
+        depth = spec.least_io_depth, spec.most_io_depth
+        self._reads, self._writes = IoPool("storage-read", *depth), IoPool("storage-write", *depth)
         self._copy = ThreadPoolExecutor(max(2, spec.num_engines), "pool-copy")
         self._engines: dict[int, Link] = {}
         self._peers: dict[str, Link] = {}
@@ -207,15 +211,17 @@ class TrafficManager:
             if link is not None:  # node states come before the engines are here
                 link.send(effect.message)
         elif isinstance(effect, ReadBlock):
-            self._work(self._io, effect.op, partial(self._read, effect))
+            self._done_with(effect.op, self._reads.submit(partial(self._read, effect), self._spec.layout.sealed_bytes))
         elif isinstance(effect, WriteBlock):
-            self._work(self._io, effect.op, partial(self._write, effect))
+            self._done_with(
+                effect.op, self._writes.submit(partial(self._write, effect), self._spec.layout.sealed_bytes)
+            )
         elif isinstance(effect, CopyPool):
             move = partial(self._transport.write if effect.write else self._transport.read, effect.peer, effect.batch)
             if effect.batch.total_bytes <= self._transport.inline_bytes:
                 self._at_once.append(self._outcome(effect.op, move))
             else:
-                self._work(self._copy, effect.op, move)
+                self._done_with(effect.op, self._copy.submit(move))
         elif isinstance(effect, IndexCall):
             self._done_with(effect.op, self._index_call(effect))
         elif isinstance(effect, Fail):
@@ -229,9 +235,6 @@ class TrafficManager:
 
     def _own(self, error: BaseException) -> DualPathError:
         return error if isinstance(error, DualPathError) else StorageError(f"{self._spec.node}: {error!r}")
-
-    def _work(self, pool: ThreadPoolExecutor, op: int, work: Callable[[], Any]) -> None:
-        self._done_with(op, pool.submit(work))
 
     def _done_with(self, op: int, future: Future[Any]) -> None:
         def done(finished: Future[Any]) -> None:
@@ -271,7 +274,13 @@ class TrafficManager:
         """Counters of this node (``TrafficCore.status``), stamped with the wall clock."""
         answer: Future[dict[str, Any]] = Future()
         self._events.put(answer)  # the core's thread answers: nobody else may look into it
-        return {**answer.result(_STATUS_TIMEOUT_S), "cpu_s": sum(os.times()[:2]), "time_s": time.time()}
+        more = {"cpu_s": sum(os.times()[:2]), "time_s": time.time(), "transports": self._transports()}
+        return {**answer.result(_STATUS_TIMEOUT_S), **more}
+
+    def _transports(self) -> dict[str, str]:
+        """Per peer the transport of its copies, and why it is that one."""
+        choices = getattr(self._transport, "choices", {})
+        return {peer: f"{choice.name}: {choice.why}" for peer, choice in choices.items()}
 
     def read_spans(self, after: int = 0) -> list[tuple[float, float, int]]:
         """(asked, done, bytes) of every block read after the first ``after``, seconds of this host's monotonic clock.

@@ -4,15 +4,26 @@ from collections.abc import Callable
 
 from dualpath_ray.base.plugin import load_callable
 from dualpath_ray.kv.segment import Segment
+from dualpath_ray.transport.choice import AutoTransport
 from dualpath_ray.transport.port import Transport
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
+from dualpath_ray.transport.sockets import SocketTransport
+
+MakeTransport = Callable[[str, Segment], Transport]
 
 
-def transport_factory(spec: str) -> Callable[[str, Segment], Transport]:
-    """``shared_memory``, or ``module:attr``: a callable (node name, segment) that returns a Transport.
+TRANSPORTS: dict[str, MakeTransport] = {
+    "auto": AutoTransport,
+    "shared_memory": SharedMemoryTransport,
+    "sockets": SocketTransport,
+}
+
+
+def transport_factory(spec: str) -> MakeTransport:
+    """A name in TRANSPORTS, or ``module:attr``: a callable (node name, segment) that returns a Transport.
 
     Raises: ConfigError naming ``transport`` when there is no such adapter.
     """
-    if spec == "shared_memory":
-        return SharedMemoryTransport
-    return load_callable(spec, "transport", "transport", ("shared_memory",), "(node name, segment)")
+    return TRANSPORTS.get(spec) or load_callable(
+        spec, "transport", "transport", tuple(TRANSPORTS), "(node name, segment)"
+    )

@@ -42,7 +42,9 @@ class Transport(Protocol):
     """
 
     name: str
-    inline_bytes: int
+
+    @property
+    def inline_bytes(self) -> int: ...
 
     def describe(self) -> bytes:
         """What a peer needs to reach this node's pool; carried to it by the control plane."""

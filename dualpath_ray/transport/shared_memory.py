@@ -5,12 +5,11 @@ node's pool, and no process of this node maps the peer's memory.
 """
 
 import os
-import socket
 from collections.abc import Callable
-from pathlib import Path
 
-from dualpath_ray.base.errors import LayoutError, TransportError
+from dualpath_ray.base.errors import TransportError
 from dualpath_ray.kv.segment import Segment
+from dualpath_ray.transport.place import Place, shared_memory_id
 from dualpath_ray.transport.port import CopyBatch
 
 
@@ -23,21 +22,21 @@ class SharedMemoryTransport:
     def __init__(self, node: str, segment: Segment) -> None:
         self._node, self._segment = node, segment
         self._view = memoryview(segment.mapping)
-        self._peers: dict[str, int] = {}
+        self._peers: dict[str, tuple[int, int]] = {}  # file descriptor of its pool, and the pool's bytes
 
     def describe(self) -> bytes:
-        return f"{socket.gethostname()}\n{self._segment.path}\n{self._segment.layout.shape}".encode()
+        return Place.of(self._node, self._segment, {}).pack()
 
     def connect(self, peer: str, description: bytes) -> None:
-        host, path, shape = description.decode().split("\n")
-        if host != socket.gethostname():
+        place = Place.unpack(description)
+        if place.shared_memory != shared_memory_id():
             raise TransportError(
-                f"{self._node} runs on {socket.gethostname()} and {peer} on {host}: transport shared_memory needs one host"
+                f"{self._node} and {peer} see different /dev/shm: transport shared_memory needs one host, and one IPC "
+                "namespace"
             )
-        if shape != str(self._segment.layout.shape):
-            raise LayoutError(f"{self._node} holds blocks {self._segment.layout.shape} and {peer} {shape}")
+        place.check_layout(self._node, self._segment)
         try:
-            self._peers[peer] = os.open(Path(path), os.O_RDWR)
+            self._peers[peer] = os.open(place.path, os.O_RDWR), place.num_bytes
         except OSError as error:
             raise TransportError(f"{self._node} cannot open the pool of {peer}: {error.strerror}") from error
 
@@ -48,10 +47,13 @@ class SharedMemoryTransport:
         self._copy(peer, batch, lambda fd, view, offset: os.pwritev(fd, [view], offset))
 
     def _copy(self, peer: str, batch: CopyBatch, move: Callable[[int, memoryview, int], int]) -> None:
-        fd = self._peers.get(peer)
-        if fd is None:
+        known = self._peers.get(peer)
+        if known is None:
             raise TransportError(f"{self._node} is not connected to {peer}")
+        fd, num_bytes = known
         merged = batch.merged()
+        if len(merged.remote) and int((merged.remote + merged.nbytes).max()) > num_bytes:
+            raise TransportError(f"copy between {self._node} and {peer} failed: it reaches past the pool's end")
         ranges = zip(merged.local.tolist(), merged.remote.tolist(), merged.nbytes.tolist(), strict=True)
         for local, remote, nbytes in ranges:
             try:
@@ -62,6 +64,6 @@ class SharedMemoryTransport:
                 raise TransportError(f"copy between {self._node} and {peer} ended after {moved} of {nbytes} bytes")
 
     def close(self) -> None:
-        for fd in self._peers.values():
+        for fd, _ in self._peers.values():
             os.close(fd)
         self._peers.clear()

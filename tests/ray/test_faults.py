@@ -92,10 +92,25 @@ def test_the_token_check_fails_when_a_loaded_block_is_zeroed_and_not_verified(tm
 
 
 def test_prefill_nodes_without_the_store_still_hit_through_decode_nodes(tmp_path: Path) -> None:
-    with running({"storage.mounts": {"p0": str(tmp_path / "not-mounted")}}) as (system, client):
+    overrides = {"storage.mounts": {"p0": str(tmp_path / "not-mounted")}, "storage.access": "files"}
+    with running(overrides) as (system, client):
         record = roll_out(system, client, trajectories(2))
         assert check(system, record).identical
         assert record.snic_read_bytes["p0"] == 0 and record.snic_read_bytes["d0"] > 0
+        assert all(t.hit_tokens > 0 and t.recomputed_tokens == 0 for t in record.turns if t.turn)
+        assert record.load_failures == 0
+
+
+def test_a_node_that_cannot_open_the_files_reads_from_the_storage_node(tmp_path: Path) -> None:
+    overrides = {
+        "storage.mounts": {"p0": str(tmp_path / "not-mounted")},
+        "storage.num_nodes": 2,
+        "transport": "sockets",
+    }
+    with running(overrides) as (system, client):
+        record = roll_out(system, client, trajectories(2))
+        assert check(system, record).identical
+        assert min(record.snic_read_bytes.values()) > 0
         assert all(t.hit_tokens > 0 and t.recomputed_tokens == 0 for t in record.turns if t.turn)
         assert record.load_failures == 0
 

@@ -57,7 +57,6 @@ def test_a_missing_key_is_named(missing):
         ({"name": "Not A Name"}, "name: "),
         ({"engine": {"device": "tpu"}}, "engine.device: "),
         ({"engine": {"device": "cuda"}}, "engine.device: cuda needs the extra gpu-cu12 or gpu-cu13"),
-        ({"transport": "nixl"}, "transport: nixl needs the extra nixl"),
         ({"node": {"snic_bps": float("inf")}}, "node.snic_bps: inf is no rate"),
         ({"node": {"pe_buffer_bytes": float("nan")}}, "node.pe_buffer_bytes: nan is no size"),
         ({"scheduler": None}, "scheduler: "),

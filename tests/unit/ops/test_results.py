@@ -11,7 +11,8 @@ from dualpath_ray.bench.result import write_result
 from dualpath_ray.observability.run_record import Comparison, RunRecord
 from dualpath_ray.ops import rollout
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.rollout import Prepared, PreparedRun, execute, make_out, write_all, writing_to
+from dualpath_ray.ops.results_dir import make_out, writing_to
+from dualpath_ray.ops.rollout import Prepared, PreparedRun, execute, write_all
 
 
 def record(mode: str) -> RunRecord:

@@ -1,0 +1,198 @@
+"""``dualpath bench storage``: blocks from a store into pool slots, beside the simplest loop of direct reads (section 4.1).
+
+The loop reads one large file with as many threads as serve it best: no names, no checksums, no index. Every way reads the
+same bytes from the same disk, once a round.
+"""
+
+import mmap
+import os
+import queue
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualpath_ray.bench.rates import RateRow, Sample, in_rounds, median_s, optional, rate_row, result, table, timed
+from dualpath_ray.bench.result import write_result
+from dualpath_ray.cluster.leftovers import temporary_dir
+from dualpath_ray.cluster.plan import LEAST_IO_DEPTH, MOST_IO_DEPTH
+from dualpath_ray.kv.keys import ROOT
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.kv.seal import SealedHeader, seal
+from dualpath_ray.ops.results_dir import make_out
+from dualpath_ray.storage.io_pool import IoPool
+from dualpath_ray.storage.load import open_store
+from dualpath_ray.storage.local import LocalBlockStore
+from dualpath_ray.storage.port import BlockStore, read_verified
+from dualpath_ray.storage.served import ServedBlockStore
+from dualpath_ray.storage.server import BlockServer
+
+READ_AT_LEAST = 0.9  # of the loop, verified
+VERIFIED_AT_LEAST = 0.95  # of the same reads without verification
+LOOP = "direct read loop"
+_LAYERS, _BLOCK_TOKENS = 16, 64
+_DEPTHS = (1, 2, 4, 8, 16)  # of the loop
+_LATENCIES = 32  # calls that a latency is the median of
+
+
+def run(
+    block_sizes: Sequence[int], total_bytes: int, rounds: int, path: Path | None, out: Path, echo: Callable[[str], None]
+) -> dict[str, Any]:
+    """Run the benchmark and write ``storage.json``.
+
+    Args: block_sizes: bytes of a Full Block; total_bytes: read by each way in a round; path: on the disk to measure, None
+        for the temporary directory.
+    Raises: ConfigError when there is no room.
+    """
+    make_out(out)
+    rows: list[RateRow] = []
+    skipped: list[str] = []
+    for size in block_sizes:
+        layout = KvLayout(_LAYERS, _BLOCK_TOKENS, size // (_LAYERS * _BLOCK_TOKENS))
+        with _folder(path) as folder:
+            bench = _StorageBench(layout, folder, max(8, total_bytes // layout.sealed_bytes))
+            rows += bench.rows(rounds, skipped)
+            bench.close()
+    found = result(rows, list(dict.fromkeys(skipped)))
+    write_result(out / "storage.json", found)
+    for line in [*table(rows), *(f"not here: {reason}" for reason in found["skipped"])]:
+        echo(line)
+    return found
+
+
+@contextmanager
+def _folder(path: Path | None) -> Iterator[Path]:
+    folder = temporary_dir("store") if path is None else path / f"bench-{secrets.token_hex(4)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _StorageBench:
+    """The same blocks behind several stores, and one file of the same size."""
+
+    def __init__(self, layout: KvLayout, folder: Path, num_blocks: int) -> None:
+        self._layout, self._folder = layout, folder
+        self._keys = [secrets.token_bytes(32) for _ in range(num_blocks)]
+        self._memory = np.frombuffer(mmap.mmap(-1, MOST_IO_DEPTH * layout.slot_bytes), np.uint8)
+        self._memory[:] = np.random.default_rng(0).integers(0, 256, len(self._memory), np.uint8)
+        self._slots = self._memory.reshape(MOST_IO_DEPTH, layout.slot_bytes)
+        self._free: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
+        for slot in self._slots:
+            self._free.put(slot)
+        self._pools: dict[str, IoPool] = {}
+        self._owner = LocalBlockStore(folder / "blocks", layout)
+        list(self._owner.scan())
+        for key in self._keys:
+            seal(self._slots[0], SealedHeader(layout, 0, key, ROOT))
+            self._owner.write(key, self._slots[0])
+        self._loop_file = self._write_loop_file()
+        self._depth = max(_DEPTHS, key=lambda depth: self._loop(depth).bytes_per_s)
+        self._stores: list[BlockStore] = [self._owner]
+        self._server = BlockServer(self._owner, layout, "127.0.0.1")
+
+    def _write_loop_file(self) -> int:
+        path = self._folder / "loop"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+        for index in range(len(self._keys)):
+            os.pwritev(fd, [self._slots[0].data], index * self._layout.slot_bytes)
+        os.fsync(fd)
+        return fd
+
+    def rows(self, rounds: int, skipped: list[str]) -> list[RateRow]:
+        size = self._layout.full_block_bytes
+        stores: dict[str, BlockStore] = {"local": self._owner}
+        nixl = optional(skipped, "NIXL POSIX", partial(open_store, "nixl_posix", str(self._owner.name), self._layout))
+        if nixl is not None:
+            nixl.attach(self._memory, "")
+            stores["NIXL POSIX"] = nixl
+        stores["served over loopback TCP"] = ServedBlockStore(self._server.at, self._layout, "bench")
+        self._stores = list(stores.values())
+        ways = {LOOP: partial(self._loop, self._depth)}
+        for name, store in stores.items():
+            ways[f"{name}, verified"] = partial(self._read, store, True)
+        ways["local, not verified"] = partial(self._read, self._owner, False)
+        ways["local, written"] = partial(self._write, self._owner)
+        for way in ways.values():
+            way()  # connections, threads, and the depth that suits
+        found = in_rounds(ways, rounds)
+        rows = []
+        for name, samples in found.items():
+            store_name, _, how = name.partition(", ")
+            if name == LOOP:
+                continue
+            latency = self._latency_s(stores[store_name], how)
+            wanted = READ_AT_LEAST if name == "local, verified" else None
+            rows.append(rate_row(name, size, samples, LOOP, found[LOOP], latency, wanted))
+        both = found["local, verified"], found["local, not verified"]
+        rows.append(rate_row("verification", size, both[0], "local, not verified", both[1], at_least=VERIFIED_AT_LEAST))
+        return rows
+
+    def _loop(self, depth: int) -> Sample:
+        size = self._layout.slot_bytes
+
+        def read(part: int) -> None:
+            for index in range(part, len(self._keys), depth):
+                os.preadv(self._loop_file, [self._slots[part].data], index * size)
+
+        def all_of_it() -> None:
+            with ThreadPoolExecutor(depth) as pool:
+                list(pool.map(read, range(depth)))
+
+        return timed(len(self._keys) * size, all_of_it)
+
+    def _read(self, store: BlockStore, verified: bool) -> Sample:
+        def read(key: bytes, slot: np.ndarray) -> None:
+            if verified:
+                read_verified(store, key, slot, self._layout)
+            else:
+                store.read(key, slot)
+
+        return self._each(store.name, self._keys, read)
+
+    def _write(self, store: BlockStore) -> Sample:
+        keys = [secrets.token_bytes(32) for _ in self._keys]
+        sample = self._each("writes", keys, store.write)
+        for key in keys:
+            store.delete(key)
+        return sample
+
+    def _each(self, pool_name: str, keys: Sequence[bytes], work: Callable[[bytes, np.ndarray], None]) -> Sample:
+        """A call for each key, in a pool that keeps the depth it has found."""
+        pool = self._pools.setdefault(pool_name, IoPool("bench", LEAST_IO_DEPTH, MOST_IO_DEPTH))
+
+        def one(key: bytes) -> None:
+            slot = self._free.get()
+            try:
+                work(key, slot)
+            finally:
+                self._free.put(slot)
+
+        def all_of_it() -> None:
+            for future in [pool.submit(partial(one, key), self._layout.sealed_bytes) for key in keys]:
+                future.result()
+
+        return timed(len(keys) * self._layout.sealed_bytes, all_of_it)
+
+    def _latency_s(self, store: BlockStore, how: str) -> float:
+        slot, key = self._slots[0], self._keys[0]
+        if how == "written":
+            return median_s(lambda: store.write(key, slot), _LATENCIES)
+        read = read_verified if how == "verified" else lambda store, key, slot, layout: store.read(key, slot)
+        return median_s(lambda: read(store, key, slot, self._layout), _LATENCIES)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+        for store in self._stores:
+            store.close()
+        self._server.close()
+        os.close(self._loop_file)

@@ -1,0 +1,64 @@
+"""How the bytes of a block file get into a slot and out of it: the port of ``LocalBlockStore``, and the kernel's own way."""
+
+import os
+from typing import Protocol
+
+import numpy as np
+
+from dualpath_ray.base.units import PAGE_BYTES
+
+
+class FileIo(Protocol):
+    """Moves whole files. Calls block, and come from many threads at once."""
+
+    name: str
+    direct: bool  # whether files are opened past the page cache, where the file system can
+
+    def attach(self, memory: np.ndarray, path: str) -> None:
+        """Slots will lie in ``memory``, which maps the file ``path``: what must be registered is registered once, here."""
+        ...
+
+    def read(self, fd: int, slot: np.ndarray) -> int:
+        """Fill ``slot`` from the start of a file.
+
+        Returns: bytes read, fewer than the slot's when the file ends before.
+        Raises: OSError.
+        """
+        ...
+
+    def write(self, fd: int, slot: np.ndarray) -> None:
+        """Write ``slot`` to the start of a file. Raises: OSError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class KernelIo:
+    """preadv and pwritev: with direct I/O the device writes into the slot itself, and no byte is copied."""
+
+    name = "kernel"
+
+    def __init__(self, direct: bool = True) -> None:
+        self.direct = direct
+
+    def attach(self, memory: np.ndarray, path: str) -> None:
+        """Nothing: the kernel takes any memory."""
+
+    def read(self, fd: int, slot: np.ndarray) -> int:
+        done = 0
+        while done < len(slot):
+            count = os.preadv(fd, [slot.data[done:]], done)
+            done += count
+            if (
+                count == 0 or done % PAGE_BYTES
+            ):  # direct I/O cannot go on from inside a page, and need not: the file ended
+                break
+        return done
+
+    def write(self, fd: int, slot: np.ndarray) -> None:
+        done = 0
+        while done < len(slot):
+            done += os.pwritev(fd, [slot.data[done:]], done)
+
+    def close(self) -> None:
+        """Nothing stays open."""

@@ -1,0 +1,73 @@
+"""Block files through a NIXL file plugin: POSIX (io_uring, libaio), GDS, or HF3FS where these exist."""
+
+import os
+import uuid
+from typing import Any
+
+import numpy as np
+
+from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.nixl_agent import NixlFailedError, NixlMissingError, make_agent, run_transfer
+
+_OPTIONS = {"POSIX": {"use_uring": "true"}}
+
+
+class NixlIo:
+    """FileIo over one plugin. An agent locks itself, so threads share it."""
+
+    direct = True
+
+    def __init__(self, plugin: str) -> None:
+        """Raises: ConfigError naming ``storage.store`` when NIXL or the plugin is missing."""
+        self.name = f"nixl_{plugin.lower()}"
+        self._plugin = plugin
+        try:
+            self._agent: Any = make_agent(f"store-{uuid.uuid4().hex}", plugin, _OPTIONS.get(plugin))
+        except NixlMissingError as error:
+            raise ConfigError(f"storage.store: {self.name} cannot be used: {error}") from error
+        self._memory: np.ndarray | None = None
+
+    def attach(self, memory: np.ndarray, path: str) -> None:
+        """Register the pool, once."""
+        self._memory = memory
+        self._agent.register_memory([(_address(memory), len(memory), 0, "")], "DRAM", backends=[self._plugin])
+
+    def read(self, fd: int, slot: np.ndarray) -> int:
+        size = os.fstat(fd).st_size
+        if size < len(slot):
+            return size  # the caller calls it a short read: no plugin says how far it came
+        self._move("READ", fd, slot)
+        return len(slot)
+
+    def write(self, fd: int, slot: np.ndarray) -> None:
+        self._move("WRITE", fd, slot)
+
+    def _move(self, operation: str, fd: int, slot: np.ndarray) -> None:
+        agent, backends, size = self._agent, [self._plugin], len(slot)
+        registered = []
+        try:
+            registered.append(agent.register_memory([(0, size, fd, "")], "FILE", backends=backends))
+            if not self._holds(slot):
+                registered.append(agent.register_memory([(_address(slot), size, 0, "")], "DRAM", backends=backends))
+            memory = agent.get_xfer_descs([(_address(slot), size, 0)], "DRAM")
+            file = agent.get_xfer_descs([(0, size, fd)], "FILE")
+            run_transfer(agent, agent.initialize_xfer(operation, memory, file, agent.name, backends=backends))
+        except NixlFailedError as error:
+            raise OSError(0, f"NIXL {self._plugin} could not {operation.lower()}: {error}") from error
+        finally:
+            for descriptors in registered:
+                agent.deregister_memory(descriptors, backends=backends)
+
+    def _holds(self, slot: np.ndarray) -> bool:
+        if self._memory is None:
+            return False
+        return 0 <= _address(slot) - _address(self._memory) <= len(self._memory) - len(slot)
+
+    def close(self) -> None:
+        """The agent gives back what it registered when it goes."""
+        self._memory = self._agent = None
+
+
+def _address(array: np.ndarray) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -1,0 +1,87 @@
+"""Serves a store's blocks over sockets, for readers that cannot open its files. Runs in its storage node."""
+
+import hmac
+import mmap
+import secrets
+import socket
+import socketserver
+import threading
+
+import numpy as np
+
+from dualpath_ray.base.errors import BlockNotFoundError, DualPathError, StoreFullError
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.storage import wire
+from dualpath_ray.storage.port import BlockStore
+
+_POLL_S = 0.05  # in which closing is noticed
+
+
+class BlockServer:
+    """A thread a connection, each with one slot: a reader opens as many connections as it has reads in flight."""
+
+    def __init__(self, store: BlockStore, layout: KvLayout, host: str) -> None:
+        """Listens on a free port of ``host``. Raises: OSError."""
+        token = secrets.token_bytes(wire.TOKEN_BYTES)
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                serve(self.request, store, layout, token)
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A reader that goes away in the middle is its own affair."""
+
+        self._server = Server((host, 0), Handler)
+        self.at = wire.ServedAt(host, self._server.server_address[1], token)
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="block-server", daemon=True).start()
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def serve(connection: socket.socket, store: BlockStore, layout: KvLayout, token: bytes) -> None:
+    """Answer one reader until it closes. Raises: OSError when it goes away in the middle."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not _accept(connection, layout, token):
+        return
+    slot = np.frombuffer(mmap.mmap(-1, layout.slot_bytes), np.uint8)  # on a page, as direct I/O wants it
+    request = bytearray(wire.REQUEST.size)
+    while wire.receive(connection, memoryview(request)):
+        what, key = wire.REQUEST.unpack(request)
+        if what == wire.WRITE and not wire.receive(connection, slot.data):
+            return
+        try:
+            (store.write if what == wire.WRITE else store.read)(key, slot)
+        except BlockNotFoundError:
+            connection.sendall(wire.ANSWER.pack(wire.NOT_FOUND, 0))
+        except Exception as error:  # a store of the user's own may raise anything
+            _say(connection, wire.FULL if isinstance(error, StoreFullError) else wire.FAILED, error)
+        else:
+            connection.sendall(wire.ANSWER.pack(wire.OK, 0 if what == wire.WRITE else len(slot)))
+            if what == wire.READ:
+                connection.sendall(slot.data)
+
+
+def _accept(connection: socket.socket, layout: KvLayout, token: bytes) -> bool:
+    raw = bytearray(wire.HELLO.size)
+    if not wire.receive(connection, memoryview(raw)):
+        return False
+    magic, given, *shape = wire.HELLO.unpack(raw)
+    if magic != wire.MAGIC or not hmac.compare_digest(given, token):
+        return False  # a stranger is told nothing
+    if tuple(shape) != layout.shape:
+        _say(connection, wire.REFUSED, DualPathError(f"it holds blocks {layout.shape}"))
+        return False
+    connection.sendall(wire.ANSWER.pack(wire.OK, 0))
+    return True
+
+
+def _say(connection: socket.socket, status: int, error: Exception) -> None:
+    text = str(error).encode()[:1000]
+    connection.sendall(wire.ANSWER.pack(status, len(text)) + text)

@@ -1,0 +1,123 @@
+"""``transport: auto``: for each peer the best transport that both ends have, and why it is that one."""
+
+import json
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dualpath_ray.base.errors import TransportError
+from dualpath_ray.kv.segment import Segment
+from dualpath_ray.transport.place import Place
+from dualpath_ray.transport.port import CopyBatch, Transport
+from dualpath_ray.transport.shared_memory import SharedMemoryTransport
+from dualpath_ray.transport.sockets import SocketTransport
+
+_TRIED_BYTES = 32 << 20  # read from a peer by each transport that is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Of a peer's transport; ``why`` is one clause for people."""
+
+    name: str
+    why: str
+
+
+def choose(same_memory: bool, rates: Mapping[str, float], missing: Mapping[str, str]) -> Choice:
+    """The rule, pure.
+
+    Args:   same_memory: both ends see one /dev/shm; rates: bytes/s measured to this peer by transports that both have;
+            missing: why others were not tried.
+    Raises: TransportError when nothing reaches the peer.
+    """
+    why_not = "".join(f"; {name}: {why}" for name, why in missing.items())
+    if same_memory:
+        return Choice("shared_memory", "both nodes see one /dev/shm")
+    if not rates:
+        raise TransportError(f"no transport reaches it{why_not}")
+    best = max(rates, key=lambda name: rates[name])
+    measured = ", ".join(f"{name} {rate / 1e9:.2f} GB/s" for name, rate in rates.items())
+    return Choice(best, f"{'the faster of ' if len(rates) > 1 else ''}{measured}{why_not}")
+
+
+class AutoTransport:
+    """Opens what this node can, and sends each peer's copies through what was chosen for it."""
+
+    name = "auto"
+
+    def __init__(self, node: str, segment: Segment, address: str = "127.0.0.1") -> None:
+        self._node, self._segment = node, segment
+        self._mine: dict[str, Transport] = {
+            "shared_memory": SharedMemoryTransport(node, segment),
+            "sockets": SocketTransport(node, segment, address),
+        }
+        self._chosen: dict[str, Transport] = {}
+        self.choices: dict[str, Choice] = {}
+
+    @property
+    def inline_bytes(self) -> int:
+        return min((transport.inline_bytes for transport in self._chosen.values()), default=0)
+
+    def describe(self) -> bytes:
+        return json.dumps({name: b64encode(mine.describe()).decode() for name, mine in self._mine.items()}).encode()
+
+    def connect(self, peer: str, description: bytes) -> None:
+        theirs = {name: b64decode(text) for name, text in json.loads(description).items()}
+        here = Place.unpack(self._mine["shared_memory"].describe())
+        there = Place.unpack(theirs["shared_memory"])
+        there.check_layout(self._node, self._segment)
+        same_memory = here.shared_memory == there.shared_memory
+        rates, missing = ({}, {}) if same_memory else self._try(peer, theirs, there.num_bytes)
+        try:
+            choice = choose(same_memory, rates, missing)
+        except TransportError as error:
+            raise TransportError(f"{self._node} cannot reach {peer}: {error}") from error
+        if same_memory:
+            self._mine[choice.name].connect(peer, theirs[choice.name])
+        self._chosen[peer], self.choices[peer] = self._mine[choice.name], choice
+
+    def _try(self, peer: str, theirs: Mapping[str, bytes], num_bytes: int) -> tuple[dict[str, float], dict[str, str]]:
+        """Bytes per second of what both ends have, and why the rest has none."""
+        rates: dict[str, float] = {}
+        missing: dict[str, str] = {}
+        for name, mine in self._mine.items():
+            if name == "shared_memory":
+                continue
+            if name not in theirs:
+                missing[name] = f"{peer} has none"
+                continue
+            try:
+                mine.connect(peer, theirs[name])
+                rates[name] = self._rate(mine, peer, num_bytes)
+            except TransportError as error:
+                missing[name] = str(error)
+        return rates, missing
+
+    def _rate(self, transport: Transport, peer: str, num_bytes: int) -> float:
+        """Of reading a peer's pool into the slots here. Nothing is in them yet: systems connect before they begin."""
+        start = self._segment.slots_offset
+        size = min(_TRIED_BYTES, num_bytes, len(self._segment.bytes) - start)
+        batch = CopyBatch(*(np.array([n], np.int64) for n in (start, 0, size)))
+        transport.read(peer, batch)  # buffers and windows grow
+        began = time.perf_counter()
+        transport.read(peer, batch)
+        return size / (time.perf_counter() - began)
+
+    def read(self, peer: str, batch: CopyBatch) -> None:
+        self._of(peer).read(peer, batch)
+
+    def write(self, peer: str, batch: CopyBatch) -> None:
+        self._of(peer).write(peer, batch)
+
+    def _of(self, peer: str) -> Transport:
+        chosen = self._chosen.get(peer)
+        if chosen is None:
+            raise TransportError(f"{self._node} is not connected to {peer}")
+        return chosen
+
+    def close(self) -> None:
+        for transport in self._mine.values():
+            transport.close()

@@ -1,0 +1,203 @@
+"""TCP between the pools of two nodes: the kernel takes the bytes from one pool and puts them into the other.
+
+The node that drives a copy asks; a thread of the other node, one a connection, answers out of its pool or into it. Each
+thread that copies has connections of its own, so copies run side by side.
+"""
+
+import hmac
+import secrets
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from dualpath_ray.base.errors import TransportError
+from dualpath_ray.kv.segment import Segment
+from dualpath_ray.transport.place import Place
+from dualpath_ray.transport.port import CopyBatch
+
+_HELLO = struct.Struct("<8s32s")
+_MAGIC = b"DPPOOL01"
+_REQUEST = struct.Struct("<BI")  # what, number of ranges; then int64 [ranges, 2]: offset in the answering pool, bytes
+_READ, _WRITE = 1, 2
+_DONE = b"\x01"
+_VIEWS = 512  # ranges of one system call; the kernel takes 1024
+_CONNECT_S, _ANSWER_S = 10.0, 60.0
+_POLL_S = 0.05  # in which closing is noticed
+
+
+class SocketTransport:
+    """Adapter for nodes that reach one another by IP."""
+
+    name = "sockets"
+    inline_bytes = 0
+
+    def __init__(self, node: str, segment: Segment, address: str = "127.0.0.1") -> None:
+        """Args: address: of the compute NIC that the bytes go over."""
+        self._node, self._segment, self._address = node, segment, address
+        self._view = memoryview(segment.mapping)
+        self._token = secrets.token_bytes(32)
+        self._places: dict[str, Place] = {}
+        self._mine = threading.local()
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        transport = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                transport._serve(self.request)
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A peer that goes away in the middle is noticed where it is missed."""
+
+        self._server = Server((address, 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="pool-server", daemon=True).start()
+
+    def describe(self) -> bytes:
+        more = {"host": self._address, "port": self._server.server_address[1], "token": self._token.hex()}
+        return Place.of(self._node, self._segment, more).pack()
+
+    def connect(self, peer: str, description: bytes) -> None:
+        place = Place.unpack(description)
+        place.check_layout(self._node, self._segment)
+        self._places[peer] = place
+        self._connection(peer)
+
+    def read(self, peer: str, batch: CopyBatch) -> None:
+        merged = batch.merged()
+        if not merged.total_bytes:
+            return
+
+        def run(connection: socket.socket) -> None:
+            self._ask(connection, _READ, merged)
+            _receive(connection, self._views(merged.local, merged.nbytes))
+
+        self._with(peer, run)
+
+    def write(self, peer: str, batch: CopyBatch) -> None:
+        merged = batch.merged()
+        if not merged.total_bytes:
+            return
+
+        def run(connection: socket.socket) -> None:
+            self._ask(connection, _WRITE, merged)
+            _send(connection, self._views(merged.local, merged.nbytes))
+            done = bytearray(1)
+            _receive(connection, [memoryview(done)])
+
+        self._with(peer, run)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+
+    # the node that drives --------------------------------------------------------------------------------------------
+
+    def _with(self, peer: str, run: Callable[[socket.socket], None]) -> None:
+        connection = self._connection(peer)
+        try:
+            run(connection)
+        except OSError as error:
+            self._drop(peer, connection)
+            raise TransportError(f"copy between {self._node} and {peer} failed: {error.strerror or error}") from error
+
+    def _ask(self, connection: socket.socket, what: int, batch: CopyBatch) -> None:
+        ranges = np.stack([batch.remote, batch.nbytes], axis=1).astype("<i8")
+        connection.sendall(_REQUEST.pack(what, len(ranges)) + ranges.tobytes())
+
+    def _connection(self, peer: str) -> socket.socket:
+        """This thread's to a peer. Raises: TransportError naming both ends."""
+        mine: dict[str, socket.socket] = self._mine.__dict__.setdefault("connections", {})
+        if peer in mine:
+            return mine[peer]
+        place = self._places.get(peer)
+        if place is None:
+            raise TransportError(f"{self._node} is not connected to {peer}")
+        try:
+            made = socket.create_connection((place.more["host"], place.more["port"]), _CONNECT_S, (self._address, 0))
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.settimeout(_ANSWER_S)
+            made.sendall(_HELLO.pack(_MAGIC, bytes.fromhex(place.more["token"])))
+        except OSError as error:
+            where = f"{place.more['host']}:{place.more['port']}"
+            raise TransportError(f"{self._node} cannot reach {peer} at {where}: {error.strerror or error}") from error
+        mine[peer] = made
+        with self._lock:
+            self._open.add(made)
+        return made
+
+    def _drop(self, peer: str, connection: socket.socket) -> None:
+        self._mine.connections.pop(peer, None)
+        with self._lock:
+            self._open.discard(connection)
+        connection.close()
+
+    # the node that answers -------------------------------------------------------------------------------------------
+
+    def _serve(self, connection: socket.socket) -> None:
+        """Until the peer closes. Raises: OSError when it goes away in the middle."""
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        hello = bytearray(_HELLO.size)
+        _receive(connection, [memoryview(hello)])
+        magic, token = _HELLO.unpack(hello)
+        if magic != _MAGIC or not hmac.compare_digest(token, self._token):
+            return
+        request = bytearray(_REQUEST.size)
+        while True:
+            _receive(connection, [memoryview(request)])
+            what, count = _REQUEST.unpack(request)
+            raw = bytearray(16 * count)
+            _receive(connection, [memoryview(raw)])
+            ranges = np.frombuffer(raw, "<i8").reshape(count, 2)
+            ends = ranges.sum(axis=1)
+            if count and (ranges.min() < 0 or ends.max() > len(self._view)):
+                return  # past the pool's end: closing is what the peer hears of
+            views = self._views(ranges[:, 0], ranges[:, 1])
+            if what == _READ:
+                _send(connection, views)
+            else:
+                _receive(connection, views)
+                connection.sendall(_DONE)
+
+    def _views(self, offsets: np.ndarray, sizes: np.ndarray) -> list[memoryview]:
+        view = self._view
+        return [view[at : at + size] for at, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
+
+
+def _send(connection: socket.socket, views: list[memoryview]) -> None:
+    """All of the views, from where they stand."""
+    at = 0
+    while at < len(views):
+        sent = connection.sendmsg(views[at : at + _VIEWS])
+        at = _advance(views, at, sent)
+
+
+def _receive(connection: socket.socket, views: list[memoryview]) -> None:
+    """Fill the views, where they stand. Raises: ConnectionError when the other end closes before."""
+    at = 0
+    while at < len(views):
+        got = connection.recvmsg_into(views[at : at + _VIEWS])[0]
+        if got == 0:
+            raise ConnectionError("the other end closed the connection")
+        at = _advance(views, at, got)
+
+
+def _advance(views: list[memoryview], at: int, done: int) -> int:
+    """Index of the first view that is not through, cut to what is left of it."""
+    while at < len(views) and done >= len(views[at]):
+        done -= len(views[at])
+        at += 1
+    if done:
+        views[at] = views[at][done:]
+    return at

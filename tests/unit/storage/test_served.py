@@ -1,0 +1,142 @@
+"""A store over a socket: whose it is, what is told to whom, and what becomes of a reader when its storage node goes."""
+
+import socket
+import threading
+
+import numpy as np
+import pytest
+
+from dualpath_ray.base.errors import BlockNotFoundError, LayoutError, StorageError, StoreFullError
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.storage import wire
+from dualpath_ray.storage.local import LocalBlockStore
+from dualpath_ray.storage.port import read_verified
+from dualpath_ray.storage.served import ServedBlockStore
+from dualpath_ray.storage.server import BlockServer
+from dualpath_ray.storage.sharded import Shard, open_shards
+from dualpath_ray.storage.shards import shard_of
+
+A, B = (bytes([i]) * 32 for i in (1, 2))
+
+
+@pytest.fixture
+def owner(tmp_path, layout):
+    owner = LocalBlockStore(tmp_path / "store", layout)
+    list(owner.scan())
+    return owner
+
+
+@pytest.fixture
+def server(owner, layout):
+    server = BlockServer(owner, layout, "127.0.0.1")
+    yield server
+    server.close()
+
+
+def test_a_reader_of_another_layout_is_refused_and_both_ends_are_named(server):
+    other = ServedBlockStore(server.at, KvLayout(2, 4, 512), "d0")
+    with pytest.raises(LayoutError, match=r"d0 reads blocks \(2, 4, 512\).*127\.0\.0\.1.*\(3, 4, 512\)"):
+        other.check()
+
+
+def test_a_stranger_is_told_nothing(server, owner, make_block, layout):
+    owner.write(A, make_block(A))
+    at = wire.ServedAt(server.at.host, server.at.port, bytes(wire.TOKEN_BYTES))
+    with pytest.raises(StorageError, match="p0 cannot reach the storage node"):
+        ServedBlockStore(at, layout, "p0").check()
+    with socket.create_connection((at.host, at.port), 5) as stranger:
+        stranger.sendall(wire.hello(bytes(wire.TOKEN_BYTES), layout))
+        stranger.settimeout(5)
+        assert stranger.recv(100) == b""
+
+
+def test_a_full_disk_is_what_the_writer_hears_of(server, owner, make_block, layout, monkeypatch):
+    def full(key, slot):
+        raise StoreFullError("storage.path: no space left")
+
+    monkeypatch.setattr(owner, "write", full)
+    store = ServedBlockStore(server.at, layout, "d0")
+    with pytest.raises(StoreFullError, match="no space left"):
+        store.write(A, make_block(A))
+    store.close()
+
+
+def test_a_storage_node_that_has_gone_is_an_error_and_no_hang(server, make_block, new_slot, layout):
+    store = ServedBlockStore(server.at, layout, "d0")
+    store.write(A, make_block(A))
+    server.close()
+    for connection in store._open:
+        connection.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(StorageError, match="d0 cannot reach the storage node at 127"):
+        store.read(A, new_slot())
+    store.close()
+
+
+def test_a_connection_that_was_cut_is_made_anew(server, make_block, new_slot, layout):
+    store = ServedBlockStore(server.at, layout, "d0")
+    store.write(A, make_block(A))
+    for connection in store._open:
+        connection.shutdown(socket.SHUT_RDWR)
+    read_verified(store, A, new_slot(), layout)
+    store.close()
+
+
+def test_half_an_answer_is_an_error(layout, new_slot):
+    """A storage node that dies in the middle of a block, at each of the tries."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer_half():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(1000)
+                connection.sendall(wire.ANSWER.pack(wire.OK, 0))
+                connection.recv(1000)
+                connection.sendall(wire.ANSWER.pack(wire.OK, layout.slot_bytes) + b"x" * 100)
+
+    threading.Thread(target=answer_half, daemon=True).start()
+    at = wire.ServedAt("127.0.0.1", listener.getsockname()[1], bytes(wire.TOKEN_BYTES))
+    with pytest.raises(StorageError, match="closed after 100 of"):
+        ServedBlockStore(at, layout, "d0").read(A, new_slot())
+    listener.close()
+
+
+@pytest.mark.parametrize("access", ["auto", "files", "network"])
+@pytest.mark.parametrize("sees", ["the same", "nothing", "another"])
+def test_files_are_used_where_they_are_the_very_ones(
+    access, sees, owner, server, tmp_path, make_block, new_slot, layout
+):
+    owner.write(A, make_block(A))
+    root = tmp_path / ("store" if sees == "the same" else "elsewhere")
+    if sees == "another":
+        list(LocalBlockStore(root, layout).scan())
+    store = open_shards("local", str(root), layout, [Shard(owner.identity(), server.at)], access, "p0")
+    over_network = access == "network" or (access == "auto" and sees != "the same")
+    assert store.name.startswith("storage node" if over_network else str(root))
+    if over_network or sees == "the same":
+        store.check()
+        read_verified(store, A, new_slot(), layout)
+    else:
+        with pytest.raises(BlockNotFoundError):
+            store.read(A, new_slot())
+    store.close()
+
+
+def test_each_shard_is_asked_for_its_own(tmp_path, layout, make_block, new_slot):
+    owners = [LocalBlockStore(tmp_path / f"shard{i}", layout) for i in range(2)]
+    for owner in owners:
+        list(owner.scan())
+    servers = [BlockServer(owner, layout, "127.0.0.1") for owner in owners]
+    shards = [Shard(o.identity(), s.at) for o, s in zip(owners, servers, strict=True)]
+    store = open_shards("local", str(tmp_path / "nowhere"), layout, shards, "auto", "d0")
+    keys = [np.random.default_rng(i).bytes(32) for i in range(8)]
+    for key in keys:
+        store.write(key, make_block(key))
+    for index, owner in enumerate(owners):
+        assert {header.key for header, _ in owner.scan()} == {key for key in keys if shard_of(key, 2) == index}
+    store.close()
+    for server in servers:
+        server.close()

@@ -1,0 +1,64 @@
+"""``transport: auto``: what is chosen, why, and that both ends then use it."""
+
+import json
+from base64 import b64decode, b64encode
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualpath_ray.base.errors import TransportError
+from dualpath_ray.transport.choice import choose
+from tests.unit.transport.conftest import batch
+
+names = st.sampled_from(["sockets", "nixl", "other"])
+
+
+@given(st.dictionaries(names, st.floats(1e6, 1e11)), st.dictionaries(names, st.text(min_size=1, max_size=20)))
+def test_one_memory_is_never_left_and_else_the_fastest_wins(rates, missing):
+    assert choose(True, rates, missing).name == "shared_memory"
+    if not rates:
+        with pytest.raises(TransportError, match="no transport reaches it"):
+            choose(False, rates, missing)
+        return
+    choice = choose(False, rates, missing)
+    assert rates[choice.name] == max(rates.values())
+    assert all(name in choice.why for name in rates)
+    assert all(f"{name}: {why}" in choice.why for name, why in missing.items())
+
+
+def elsewhere(description: bytes) -> bytes:
+    """What the same node would say if it were on another host."""
+    offers = json.loads(description)
+    moved = {}
+    for name, text in offers.items():
+        place = json.loads(b64decode(text))
+        moved[name] = b64encode(json.dumps({**place, "shared_memory": "another host"}).encode()).decode()
+    return json.dumps(moved).encode()
+
+
+def test_nodes_of_one_host_share_memory(make_pair):
+    pair = make_pair("auto")
+    pair.connect()
+    assert pair.transport.choices["d0"].name == "shared_memory"
+    assert pair.transport.inline_bytes > 0
+
+
+def test_nodes_of_two_hosts_use_what_was_measured(make_pair):
+    pair = make_pair("auto")
+    pair.transport.connect("d0", elsewhere(pair.peer.describe()))
+    choice = pair.transport.choices["d0"]
+    assert choice.name == "sockets" and "GB/s" in choice.why
+    assert pair.transport.inline_bytes == 0
+    pair.theirs.staging[:] = np.random.default_rng(0).integers(0, 256, len(pair.theirs.staging), np.uint8)
+    pair.transport.read("d0", batch((pair.mine.staging_offset, pair.theirs.staging_offset, 4096)))
+    assert (pair.mine.staging == pair.theirs.staging).all()
+
+
+def test_a_peer_that_nothing_reaches_is_named(make_pair):
+    pair = make_pair("auto")
+    description = elsewhere(pair.peer.describe())
+    pair.peer.close()
+    with pytest.raises(TransportError, match="p0 cannot reach d0: no transport reaches it.*sockets: "):
+        pair.transport.connect("d0", description)
