@@ -24,9 +24,10 @@ def make_agent(name: str, plugin: str, options: dict[str, str] | None = None) ->
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
-            from nixl._api import nixl_agent, nixl_agent_config
+            from nixl._api import nixl_agent, nixl_agent_config, nixl_thread_sync_t
 
-            agent = nixl_agent(name, nixl_agent_config(enable_prog_thread=False, backends=[]))
+            strict = nixl_thread_sync_t.NIXL_THREAD_SYNC_STRICT  # the default is for one thread
+            agent = nixl_agent(name, nixl_agent_config(enable_prog_thread=False, backends=[], sync_mode=strict))
             agent.create_backend(plugin, options or {})
     except ImportError as error:
         raise NixlMissingError(f"the package nixl is missing ({error}); install dualpath-ray[nixl]") from error

@@ -186,3 +186,37 @@ def storage(block_sizes: tuple[int, ...], total: int, rounds: int, path: Path | 
 
     result = run(block_sizes, total, rounds, path, out, lambda line: click.echo(line, err=as_json))
     _print(result, as_json)
+
+
+@bench.command()
+@click.option(
+    "--block-sizes",
+    callback=_sizes,
+    metavar="A,B",
+    default="16 KiB,36 KiB,64 KiB,128 KiB,512 KiB,2 MiB",
+    show_default=True,
+)
+@click.option("--total", callback=_size, default="256 MiB", show_default=True, help="Copied by each way in a round.")
+@click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
+@_results("h2d")
+def h2d(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bool, out: Path) -> None:
+    """Scattered blocks of page-locked slots to the GPU and back, beside one large copy; a minute, needs a GPU."""
+    from dualpath_ray.bench.h2d import run
+
+    result = run(block_sizes, total, rounds, out, lambda line: click.echo(line, err=as_json))
+    _print(result, as_json)
+
+
+@bench.command()
+@click.option(
+    "--block-sizes", callback=_sizes, metavar="A,B", default="64 KiB,1 MiB,4 MiB", show_default=True, help="Of a block."
+)
+@click.option("--total", callback=_size, default="128 MiB", show_default=True, help="Moved by each way in a round.")
+@click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
+@_results("transport")
+def transport(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bool, out: Path) -> None:
+    """Blocks between the pools of two processes of this host, beside memcpy; a minute."""
+    from dualpath_ray.bench.transport import run
+
+    result = run(block_sizes, total, rounds, out, lambda line: click.echo(line, err=as_json))
+    _print(result, as_json)

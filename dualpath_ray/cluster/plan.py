@@ -101,7 +101,7 @@ class SystemPlan:
             verify=config.storage.verify,
             transport=config.transport,
             max_write_back_blocks=min(config.storage.max_write_back_blocks, max(1, self.de_slots // 4)),
-            store_access=config.storage.access,
+            store_access="files" if config.scheduler.oracle else config.storage.access,
             least_io_depth=config.storage.io_depth or LEAST_IO_DEPTH,
             most_io_depth=config.storage.io_depth or MOST_IO_DEPTH,
             report_interval_s=config.scheduler.fetch_interval_s,

@@ -31,6 +31,9 @@ def _served_device(value: object) -> object:
     return value
 
 
+FILE_STORES = ("local", "nixl_posix", "nixl_gds", "nixl_hf3fs", "usrbio")
+
+
 class Section(BaseModel):
     """Keys and values of a file: no others, and never changed."""
 
@@ -171,6 +174,8 @@ class ClusterConfig(Section):
             raise ValueError("storage.store: memory lives in one process and serves tests; use local")
         if self.storage.store == "s3" and "://" not in (self.storage.path or ""):
             raise ValueError("storage.path: the store s3 needs an address; write s3://bucket/prefix")
+        if self.storage.store in FILE_STORES and "://" in (self.storage.path or ""):
+            raise ValueError(f"storage.path: the store {self.storage.store} needs a directory, not an address")
         unknown = set(self.storage.mounts) - set(self.node_names)
         if unknown:
             raise ValueError(f"storage.mounts names {sorted(unknown)[0]!r}; the nodes are {', '.join(self.node_names)}")

@@ -22,6 +22,7 @@ class IoPool:
         self._lock = threading.Lock()
         self._waiting: deque[_Work] = deque()
         self._busy = 0
+        self._closed = False
 
     @property
     def depth(self) -> int:
@@ -32,13 +33,19 @@ class IoPool:
         """Have ``work`` done, which moves ``nbytes``. Returns: what is done with its result, or fails as it did."""
         future: Future[Any] = Future()
         with self._lock:
-            self._waiting.append((work, nbytes, future))
-            self._begin()
+            if self._closed:
+                future.cancel()
+            else:
+                self._waiting.append((work, nbytes, future))
+                self._begin()
         return future
 
     def close(self) -> None:
-        """End the threads once they have done what they are at; what waits is not done."""
+        """End the threads once they have done what they are at; what waits is cancelled, and so is what comes later."""
         with self._lock:
+            self._closed = True
+            for _, _, future in self._waiting:
+                future.cancel()
             self._waiting.clear()
         self._threads.shutdown()
 

@@ -6,6 +6,7 @@ cost a copy and a memory that the paper's clients do not have (section 7: no DRA
 
 import errno
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -42,6 +43,7 @@ class LocalBlockStore:
         self._io = io or KernelIo()
         self._direct = self._io.direct
         self._durable = durable
+        self._lock = threading.Lock()
 
     def attach(self, memory: np.ndarray, path: str) -> None:
         """See BlockStore.attach."""
@@ -73,25 +75,30 @@ class LocalBlockStore:
         path = self._path(key)
         partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}{_PARTIAL_SUFFIX}")
         try:
-            fd = self._create(partial)
-            try:
-                self._io.write(fd, slot)
-                if self._durable:
-                    os.fdatasync(fd)
-            finally:
-                os.close(fd)
-            os.rename(partial, path)
-            if self._durable:
-                self._sync_folder(path.parent)
-        except OSError as error:
+            self._write_file(partial, path, slot)
+        except BaseException as error:
             with suppress(OSError):
                 os.unlink(partial)
+            if not isinstance(error, OSError):
+                raise
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreFullError(
                     f"storage.path: no space left in {self.name} for a block of {len(slot)} bytes; free some, or set "
                     "storage.capacity_bytes below what the disk holds"
                 ) from error
             raise StorageError(f"cannot write block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
+
+    def _write_file(self, partial: Path, path: Path, slot: np.ndarray) -> None:
+        fd = self._create(partial)
+        try:
+            self._io.write(fd, slot)
+            if self._durable:
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        os.rename(partial, path)
+        if self._durable:
+            self._sync_folder(path.parent)
 
     def delete(self, key: bytes) -> None:
         """See BlockStore.delete."""
@@ -139,12 +146,17 @@ class LocalBlockStore:
             raise StorageError(f"this process cannot read the block store {self.name}: {error.strerror}") from error
 
     def _leave_identity(self) -> None:
-        with suppress(FileExistsError):
-            fd = os.open(self._root / _IDENTITY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            try:
-                os.write(fd, uuid.uuid4().hex.encode())
-            finally:
-                os.close(fd)
+        """Whole or not at all: an empty one would look like the store of whoever has none."""
+        target = self._root / _IDENTITY
+        if target.is_file() and target.stat().st_size:
+            return
+        partial = target.with_name(f"{_IDENTITY}.{uuid.uuid4().hex}")
+        with open(partial, "w") as file:
+            file.write(uuid.uuid4().hex)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+        self._sync_folder(self._root)
 
     def close(self) -> None:
         """See BlockStore.close."""
@@ -185,9 +197,10 @@ class LocalBlockStore:
         try:
             return self._open(path, flags)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if self._durable:
-                self._sync_folder(self._root)
+            with self._lock:  # nobody writes into a new folder before its name is durable
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if self._durable:
+                    self._sync_folder(self._root)
             return self._open(path, flags)
 
     def _inspect(self, path: Path) -> tuple[SealedHeader, float] | None:

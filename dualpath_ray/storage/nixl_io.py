@@ -1,7 +1,9 @@
 """Block files through a NIXL file plugin: POSIX (io_uring, libaio), GDS, or HF3FS where these exist."""
 
+import errno
 import os
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ _OPTIONS = {"POSIX": {"use_uring": "true"}}
 
 
 class NixlIo:
-    """FileIo over one plugin. An agent locks itself, so threads share it."""
+    """FileIo over one plugin. The agent is told to lock itself, so threads share it."""
 
     direct = True
 
@@ -53,10 +55,13 @@ class NixlIo:
             file = agent.get_xfer_descs([(0, size, fd)], "FILE")
             run_transfer(agent, agent.initialize_xfer(operation, memory, file, agent.name, backends=backends))
         except NixlFailedError as error:
-            raise OSError(0, f"NIXL {self._plugin} could not {operation.lower()}: {error}") from error
+            raise OSError(errno.EIO, f"NIXL {self._plugin} could not {operation.lower()}: {error}") from error
+        except Exception as error:  # its bindings raise classes of their own, without a common one
+            raise OSError(errno.EIO, f"NIXL {self._plugin}: {type(error).__name__}: {error}") from error
         finally:
             for descriptors in registered:
-                agent.deregister_memory(descriptors, backends=backends)
+                with suppress(Exception):
+                    agent.deregister_memory(descriptors, backends=backends)
 
     def _holds(self, slot: np.ndarray) -> bool:
         if self._memory is None:

@@ -87,9 +87,11 @@ class ObjectBlockStore:
             raise StorageError(f"cannot scan {self.name}: {_first_line(error)}") from error
         blocks = [info for info in listed if info.is_file and info.path.endswith(_SUFFIX)]
         with ThreadPoolExecutor(_SCAN_THREADS, "scan") as pool:
-            for found in pool.map(self._inspect, blocks):
-                if found is not None:
-                    yield found
+            try:
+                inspected = list(pool.map(self._inspect, blocks))
+            except OSError as error:
+                raise StorageError(f"cannot scan {self.name}: {_first_line(error)}") from error
+        yield from (found for found in inspected if found is not None)
 
     def check(self) -> None:
         """See BlockStore.check."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dualpath_ray.base.errors import BlockNotFoundError, LayoutError, StorageError, StoreFullError
+from dualpath_ray.base.tcp_server import end, make_ready
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader
 from dualpath_ray.storage import wire
@@ -19,10 +20,10 @@ _ANSWER_S = 60.0  # a storage node that says nothing for so long is gone
 class ServedBlockStore:
     """Reads straight into the slot and writes straight from it. Each thread has a connection of its own."""
 
-    def __init__(self, at: wire.ServedAt, layout: KvLayout, reader: str, source: str = "") -> None:
-        """Args: reader: who reads, for errors; source: address of the storage NIC to read over, empty for any."""
+    def __init__(self, at: wire.ServedAt, layout: KvLayout, reader: str) -> None:
+        """Args: reader: who reads, for errors."""
         self.name = f"storage node at {at.host}:{at.port}"
-        self._at, self._layout, self._reader, self._source = at, layout, reader, source
+        self._at, self._layout, self._reader = at, layout, reader
         self._mine = threading.local()
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
@@ -60,6 +61,7 @@ class ServedBlockStore:
         """See BlockStore.close."""
         with self._lock:
             for connection in self._open:
+                end(connection)
                 connection.close()
             self._open.clear()
 
@@ -69,7 +71,7 @@ class ServedBlockStore:
             self._ask_once(what, key, slot)
         except OSError as error:
             self._drop()
-            if not known:
+            if not known or isinstance(error, TimeoutError):  # it may be at it still: a second one would not help
                 raise StorageError(self._lost(error)) from error
             try:  # the connection was of an earlier life of the storage node, or idle for too long
                 self._ask_once(what, key, slot)
@@ -106,18 +108,22 @@ class ServedBlockStore:
         mine: socket.socket | None = getattr(self._mine, "connection", None)
         if mine is not None:
             return mine
-        source = (self._source, 0) if self._source else None
         try:
-            made = socket.create_connection((self._at.host, self._at.port), _CONNECT_S, source)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            made.settimeout(_ANSWER_S)
-            made.sendall(wire.hello(self._at.token, self._layout))
-            status, nbytes = self._answer(made)
+            made = socket.create_connection((self._at.host, self._at.port), _CONNECT_S)
         except OSError as error:
             raise StorageError(self._lost(error)) from error
+        text = bytearray()
+        try:
+            make_ready(made, _ANSWER_S)
+            made.sendall(wire.hello(self._at.token, self._layout))
+            status, nbytes = self._answer(made)
+            if status != wire.OK:
+                text = bytearray(nbytes)
+                wire.receive(made, memoryview(text))
+        except OSError as error:
+            made.close()
+            raise StorageError(self._lost(error)) from error
         if status != wire.OK:
-            text = bytearray(nbytes)
-            wire.receive(made, memoryview(text))
             made.close()
             raise LayoutError(
                 f"{self._reader} reads blocks {self._layout.shape}, but the {self.name} says: {text.decode(errors='replace')}"

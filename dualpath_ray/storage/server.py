@@ -4,17 +4,14 @@ import hmac
 import mmap
 import secrets
 import socket
-import socketserver
-import threading
 
 import numpy as np
 
 from dualpath_ray.base.errors import BlockNotFoundError, DualPathError, StoreFullError
+from dualpath_ray.base.tcp_server import TcpServer
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.storage import wire
 from dualpath_ray.storage.port import BlockStore
-
-_POLL_S = 0.05  # in which closing is noticed
 
 
 class BlockServer:
@@ -23,33 +20,19 @@ class BlockServer:
     def __init__(self, store: BlockStore, layout: KvLayout, host: str) -> None:
         """Listens on a free port of ``host``. Raises: OSError."""
         token = secrets.token_bytes(wire.TOKEN_BYTES)
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                serve(self.request, store, layout, token)
-
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                """A reader that goes away in the middle is its own affair."""
-
-        self._server = Server((host, 0), Handler)
-        self.at = wire.ServedAt(host, self._server.server_address[1], token)
-        threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="block-server", daemon=True).start()
+        self._server = TcpServer(host, "block-server", lambda connection: serve(connection, store, layout, token))
+        self.at = wire.ServedAt(host, self._server.port, token)
 
     def close(self) -> None:
         """Serve nobody any more."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
 
 def serve(connection: socket.socket, store: BlockStore, layout: KvLayout, token: bytes) -> None:
     """Answer one reader until it closes. Raises: OSError when it goes away in the middle."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not _accept(connection, layout, token):
         return
+    connection.settimeout(None)  # a reader may be silent for as long as it likes
     slot = np.frombuffer(mmap.mmap(-1, layout.slot_bytes), np.uint8)  # on a page, as direct I/O wants it
     request = bytearray(wire.REQUEST.size)
     while wire.receive(connection, memoryview(request)):

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from dualpath_ray.base.errors import StorageError
+from dualpath_ray.base.errors import ConfigError, StorageError
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader
 from dualpath_ray.storage.load import open_store
@@ -80,8 +80,14 @@ def open_shards(
         served = ServedBlockStore(shard.served, layout, reader)
         if access == "network":
             return served
-        store = open_store(spec, shard_root(root, index, len(shards)), layout)
-        if access == "files" or _is_same(store, shard.identity):
+        place = shard_root(root, index, len(shards))
+        if access == "files":
+            return open_store(spec, place, layout)
+        try:
+            store = open_store(spec, place, layout)
+        except ConfigError:
+            return served  # what the store needs is not on this host
+        if _is_same(store, shard.identity):
             return store
         store.close()
         return served
@@ -91,6 +97,6 @@ def open_shards(
 
 def _is_same(store: BlockStore, identity: str) -> bool:
     try:
-        return store.identity() == identity
+        return bool(identity) and store.identity() == identity
     except StorageError:
         return False

@@ -67,6 +67,9 @@ class UsrbioIo:
         try:
             ring.prepare(self._iov[offset : offset + len(slot)], for_read, fd, 0)
             result: int = ring.submit().wait(min_results=1)[0].result
+        except Exception:
+            self._rings.__dict__.clear()  # what it still holds would be taken for the next one's result
+            raise
         finally:
             self._binding.deregister_fd(fd)
         if result < 0:

@@ -238,6 +238,8 @@ class TrafficManager:
 
     def _done_with(self, op: int, future: Future[Any]) -> None:
         def done(finished: Future[Any]) -> None:
+            if finished.cancelled():  # this node stops
+                return
             error = finished.exception()
             if error is None:
                 self._events.put(OpDone(op, finished.result()))
@@ -313,7 +315,11 @@ class TrafficManager:
         self._server.close()
         for link in (*self._engines.values(), *self._peers.values()):
             link.close()
+        for pool in (self._reads, self._writes):
+            pool.close()
+        self._copy.shutdown()
         self._transport.close()
+        self._store.close()
         self._segment.unlink()
         link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
 

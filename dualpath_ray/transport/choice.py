@@ -15,7 +15,7 @@ from dualpath_ray.transport.port import CopyBatch, Transport
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 from dualpath_ray.transport.sockets import SocketTransport
 
-_TRIED_BYTES = 32 << 20  # read from a peer by each transport that is tried
+_TRIED_BYTES = 4 << 20  # read from a peer by each transport that is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +69,29 @@ class AutoTransport:
         here = Place.unpack(self._mine["shared_memory"].describe())
         there = Place.unpack(theirs["shared_memory"])
         there.check_layout(self._node, self._segment)
+        rates: dict[str, float] = {}
+        missing: dict[str, str] = {}
         same_memory = here.shared_memory == there.shared_memory
-        rates, missing = ({}, {}) if same_memory else self._try(peer, theirs, there.num_bytes)
+        if same_memory:
+            try:
+                self._mine["shared_memory"].connect(peer, theirs["shared_memory"])
+            except TransportError as error:  # another user's, say
+                same_memory, missing["shared_memory"] = False, str(error)
+        if not same_memory:
+            rates, tried = self._try(peer, theirs, there.num_bytes)
+            missing |= tried
         try:
             choice = choose(same_memory, rates, missing)
         except TransportError as error:
             raise TransportError(f"{self._node} cannot reach {peer}: {error}") from error
-        if same_memory:
-            self._mine[choice.name].connect(peer, theirs[choice.name])
         self._chosen[peer], self.choices[peer] = self._mine[choice.name], choice
 
     def _try(self, peer: str, theirs: Mapping[str, bytes], num_bytes: int) -> tuple[dict[str, float], dict[str, str]]:
         """Bytes per second of what both ends have, and why the rest has none."""
         rates: dict[str, float] = {}
-        missing: dict[str, str] = {}
+        missing = {name: f"{peer} has none" for name in self._mine if name not in theirs}
         for name, mine in self._mine.items():
-            if name == "shared_memory":
-                continue
-            if name not in theirs:
-                missing[name] = f"{peer} has none"
+            if name == "shared_memory" or name in missing:
                 continue
             try:
                 mine.connect(peer, theirs[name])

@@ -52,8 +52,9 @@ class SharedMemoryTransport:
             raise TransportError(f"{self._node} is not connected to {peer}")
         fd, num_bytes = known
         merged = batch.merged()
-        if len(merged.remote) and int((merged.remote + merged.nbytes).max()) > num_bytes:
-            raise TransportError(f"copy between {self._node} and {peer} failed: it reaches past the pool's end")
+        for offsets, size in ((merged.local, len(self._view)), (merged.remote, num_bytes)):
+            if len(offsets) and (offsets.min() < 0 or int((offsets + merged.nbytes).max()) > size):
+                raise TransportError(f"copy between {self._node} and {peer} failed: it reaches past a pool's end")
         ranges = zip(merged.local.tolist(), merged.remote.tolist(), merged.nbytes.tolist(), strict=True)
         for local, remote, nbytes in ranges:
             try:

@@ -7,7 +7,6 @@ thread that copies has connections of its own, so copies run side by side.
 import hmac
 import secrets
 import socket
-import socketserver
 import struct
 import threading
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dualpath_ray.base.errors import TransportError
+from dualpath_ray.base.tcp_server import TcpServer, end, make_ready
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.place import Place
 from dualpath_ray.transport.port import CopyBatch
@@ -26,7 +26,6 @@ _READ, _WRITE = 1, 2
 _DONE = b"\x01"
 _VIEWS = 512  # ranges of one system call; the kernel takes 1024
 _CONNECT_S, _ANSWER_S = 10.0, 60.0
-_POLL_S = 0.05  # in which closing is noticed
 
 
 class SocketTransport:
@@ -44,24 +43,10 @@ class SocketTransport:
         self._mine = threading.local()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        transport = self
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                transport._serve(self.request)
-
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                """A peer that goes away in the middle is noticed where it is missed."""
-
-        self._server = Server((address, 0), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="pool-server", daemon=True).start()
+        self._server = TcpServer(address, "pool-server", self._serve)
 
     def describe(self) -> bytes:
-        more = {"host": self._address, "port": self._server.server_address[1], "token": self._token.hex()}
+        more = {"host": self._address, "port": self._server.port, "token": self._token.hex()}
         return Place.of(self._node, self._segment, more).pack()
 
     def connect(self, peer: str, description: bytes) -> None:
@@ -71,43 +56,39 @@ class SocketTransport:
         self._connection(peer)
 
     def read(self, peer: str, batch: CopyBatch) -> None:
-        merged = batch.merged()
-        if not merged.total_bytes:
-            return
-
-        def run(connection: socket.socket) -> None:
+        def run(connection: socket.socket, merged: CopyBatch) -> None:
             self._ask(connection, _READ, merged)
             _receive(connection, self._views(merged.local, merged.nbytes))
 
-        self._with(peer, run)
+        self._copy(peer, batch, run)
 
     def write(self, peer: str, batch: CopyBatch) -> None:
-        merged = batch.merged()
-        if not merged.total_bytes:
-            return
-
-        def run(connection: socket.socket) -> None:
+        def run(connection: socket.socket, merged: CopyBatch) -> None:
             self._ask(connection, _WRITE, merged)
             _send(connection, self._views(merged.local, merged.nbytes))
-            done = bytearray(1)
-            _receive(connection, [memoryview(done)])
+            _receive(connection, [memoryview(bytearray(len(_DONE)))])
 
-        self._with(peer, run)
+        self._copy(peer, batch, run)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
         with self._lock:
             for connection in self._open:
+                end(connection)
                 connection.close()
             self._open.clear()
 
     # the node that drives --------------------------------------------------------------------------------------------
 
-    def _with(self, peer: str, run: Callable[[socket.socket], None]) -> None:
+    def _copy(self, peer: str, batch: CopyBatch, run: Callable[[socket.socket, CopyBatch], None]) -> None:
         connection = self._connection(peer)
+        merged = batch.merged()
+        if not merged.total_bytes:
+            return
+        _check(merged.local, merged.nbytes, len(self._view), f"copy between {self._node} and {peer}")
+        _check(merged.remote, merged.nbytes, self._places[peer].num_bytes, f"copy between {self._node} and {peer}")
         try:
-            run(connection)
+            run(connection, merged)
         except OSError as error:
             self._drop(peer, connection)
             raise TransportError(f"copy between {self._node} and {peer} failed: {error.strerror or error}") from error
@@ -124,13 +105,17 @@ class SocketTransport:
         place = self._places.get(peer)
         if place is None:
             raise TransportError(f"{self._node} is not connected to {peer}")
+        where = f"{place.more['host']}:{place.more['port']}"
         try:
             made = socket.create_connection((place.more["host"], place.more["port"]), _CONNECT_S, (self._address, 0))
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            made.settimeout(_ANSWER_S)
-            made.sendall(_HELLO.pack(_MAGIC, bytes.fromhex(place.more["token"])))
         except OSError as error:
-            where = f"{place.more['host']}:{place.more['port']}"
+            raise TransportError(f"{self._node} cannot reach {peer} at {where}: {error.strerror or error}") from error
+        try:
+            make_ready(made, _ANSWER_S)
+            made.sendall(_HELLO.pack(_MAGIC, bytes.fromhex(place.more["token"])))
+            _receive(made, [memoryview(bytearray(len(_DONE)))])
+        except OSError as error:
+            made.close()
             raise TransportError(f"{self._node} cannot reach {peer} at {where}: {error.strerror or error}") from error
         mine[peer] = made
         with self._lock:
@@ -147,12 +132,13 @@ class SocketTransport:
 
     def _serve(self, connection: socket.socket) -> None:
         """Until the peer closes. Raises: OSError when it goes away in the middle."""
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         hello = bytearray(_HELLO.size)
         _receive(connection, [memoryview(hello)])
         magic, token = _HELLO.unpack(hello)
         if magic != _MAGIC or not hmac.compare_digest(token, self._token):
-            return
+            return  # a stranger is told nothing
+        connection.sendall(_DONE)
+        connection.settimeout(None)  # a peer may be silent for as long as it likes
         request = bytearray(_REQUEST.size)
         while True:
             _receive(connection, [memoryview(request)])
@@ -173,6 +159,12 @@ class SocketTransport:
     def _views(self, offsets: np.ndarray, sizes: np.ndarray) -> list[memoryview]:
         view = self._view
         return [view[at : at + size] for at, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
+
+
+def _check(offsets: np.ndarray, sizes: np.ndarray, num_bytes: int, what: str) -> None:
+    """Raises: TransportError when a range is not within a pool of ``num_bytes``."""
+    if offsets.min() < 0 or sizes.min() < 0 or int((offsets + sizes).max()) > num_bytes:
+        raise TransportError(f"{what} failed: it reaches past a pool's end")
 
 
 def _send(connection: socket.socket, views: list[memoryview]) -> None:

@@ -3,7 +3,7 @@
 from heapq import heappop, heappush
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.storage.depth import AdaptiveDepth
@@ -26,6 +26,7 @@ def serve(depth, latency_s, most_bytes_per_s, num_requests, demand=None, nbytes=
     return num_requests * nbytes / now, depths
 
 
+@settings(deadline=None)
 @given(
     st.floats(1e-4, 1e-2, allow_nan=False),  # latency of a request
     st.integers(1, 24),  # requests in flight that fill the pipe

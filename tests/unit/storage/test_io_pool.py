@@ -47,3 +47,19 @@ def test_a_failure_is_heard_of_and_ends_nothing_else():
         failed.result(10)
     assert after.result(10) == 7
     pool.close()
+
+
+def test_what_waits_when_it_closes_is_cancelled_and_so_is_what_comes_later():
+    pool = IoPool("io", 1, 1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        return go_on.wait(10)
+
+    first, waiting = pool.submit(work, 1), pool.submit(lambda: 1, 1)
+    assert begun.wait(10)
+    threading.Timer(0.05, go_on.set).start()
+    pool.close()
+    assert first.result(10) is True
+    assert waiting.cancelled() and pool.submit(lambda: 1, 1).cancelled()

@@ -87,7 +87,13 @@ def test_an_unknown_peer_is_named(pair):
 def test_a_range_past_the_peers_end_is_an_error_that_names_both_ends(name, make_pair, write):
     pair = make_pair(name)
     pair.connect()
-    past = batch((pair.mine.staging_offset, len(pair.theirs.bytes) - UNIT // 2, UNIT))
-    with pytest.raises(TransportError, match="between p0 and d0"):
-        (pair.transport.write if write else pair.transport.read)("d0", past)
+    copy = pair.transport.write if write else pair.transport.read
+    for local, remote in (
+        (pair.mine.staging_offset, len(pair.theirs.bytes) - UNIT // 2),
+        (len(pair.mine.bytes) - UNIT // 2, pair.theirs.staging_offset),
+        (-UNIT, pair.theirs.staging_offset),
+    ):
+        with pytest.raises(TransportError, match="between p0 and d0 failed: it reaches past a pool's end"):
+            copy("d0", batch((local, remote, UNIT)))
+    copy("d0", batch((pair.mine.staging_offset, pair.theirs.staging_offset, UNIT)))
     assert os.fstat(pair.theirs.fd).st_size == len(pair.theirs.bytes)
