@@ -220,3 +220,24 @@ def transport(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bo
 
     result = run(block_sizes, total, rounds, out, lambda line: click.echo(line, err=as_json))
     _print(result, as_json)
+
+
+@bench.command()
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("docs/benchmarks"),
+    show_default=True,
+    help="Directory of the results.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: the directory's name with .md]")
+def tables(results: Path, out: Path | None) -> None:
+    """The results of all benchmarks as one page of tables."""
+    from dualpath_ray.bench.pages import page
+    from dualpath_ray.ops.results_dir import writing_to
+
+    target = out or results.with_suffix(".md")
+    text = page(results)
+    with writing_to(target):
+        target.write_text(text)
+    click.echo(f"{target}: {text.count('## ')} benchmarks")
