@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.bench.rates import RateRow, Sample, in_rounds, median_s, optional, rate_row, result, table, timed
 from dualpath_ray.bench.result import write_result
 from dualpath_ray.cluster.leftovers import temporary_dir
@@ -101,9 +102,15 @@ class _StorageBench:
 
     def _write_loop_file(self) -> int:
         path = self._folder / "loop"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+        except OSError as error:
+            raise ConfigError(
+                f"--path: {self._folder} takes no direct I/O ({error.strerror}); name a directory on a disk"
+            ) from error
         for index in range(len(self._keys)):
-            os.pwritev(fd, [self._slots[0].data], index * self._layout.slot_bytes)
+            if os.pwritev(fd, [self._slots[0].data], index * self._layout.slot_bytes) < self._layout.slot_bytes:
+                raise ConfigError(f"--path: {self._folder} is full; name another directory, or make --total smaller")
         os.fsync(fd)
         return fd
 

@@ -1,6 +1,7 @@
 """Blocks as objects of an S3-compatible service, through pyarrow's file systems: an object for each sealed block."""
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +13,7 @@ from dualpath_ray.kv.seal import SealedHeader, read_header
 from dualpath_ray.storage.port import check_slot
 
 _SUFFIX = ".kv"
+_IDENTITY = "dualpath-store"
 _SCAN_THREADS = 16
 
 
@@ -83,6 +85,7 @@ class ObjectBlockStore:
         try:
             self._fs.create_dir(self._prefix, recursive=True)
             listed = self._fs.get_file_info(FileSelector(self._prefix, recursive=True, allow_not_found=True))
+            self._leave_identity(listed)
         except OSError as error:
             raise StorageError(f"cannot scan {self.name}: {_first_line(error)}") from error
         blocks = [info for info in listed if info.is_file and info.path.endswith(_SUFFIX)]
@@ -107,9 +110,20 @@ class ObjectBlockStore:
             )
 
     def identity(self) -> str:
-        """See BlockStore.identity. An address means the same everywhere."""
-        self.check()
-        return self.name
+        """See BlockStore.identity: an object that the first owner left. An address need not mean the same everywhere."""
+        try:
+            with self._fs.open_input_file(f"{self._prefix}/{_IDENTITY}") as file:
+                return bytes(file.read()).decode(errors="replace")
+        except FileNotFoundError:
+            self.check()
+            return ""
+        except OSError as error:
+            raise StorageError(f"this process cannot read the block store {self.name}: {_first_line(error)}") from error
+
+    def _leave_identity(self, listed: Sequence[Any]) -> None:
+        if not any(info.base_name == _IDENTITY for info in listed):
+            with self._fs.open_output_stream(f"{self._prefix}/{_IDENTITY}") as stream:
+                stream.write(uuid.uuid4().hex.encode())
 
     def close(self) -> None:
         """Nothing stays open between calls."""

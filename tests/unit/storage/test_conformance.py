@@ -94,6 +94,13 @@ def test_many_threads_may_use_it_at_once(store, make_block, new_slot, layout):
     assert {header.key for header, _ in store.scan()} == set(keys)
 
 
+def test_an_owner_leaves_an_identity_that_stays(store):
+    list(store.scan())
+    identity = store.identity()
+    list(store.scan())
+    assert identity == store.identity() != ""
+
+
 def test_a_scanned_store_can_be_checked_and_closed(store):
     list(store.scan())
     store.check()
