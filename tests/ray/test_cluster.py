@@ -44,6 +44,7 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_enable_metrics_collection": "0",
             "RAY_raylet_start_wait_time_s": "120",
+            "RAY_agent_register_timeout_ms": "120000",  # a busy machine needs longer; a raylet ends itself after this
         }
         self._logs = temp
         self._processes: list[subprocess.Popen[bytes]] = []
