@@ -14,7 +14,6 @@ from dualpath_ray.bench.result import write_result
 from dualpath_ray.ops.results_dir import make_out
 
 SMALL_AT_LEAST, LARGE_AT_LEAST, LARGE_BYTES = 0.85, 0.93, 128 << 10
-SIZES = tuple(n << 10 for n in (4, 16, 36, 64, 72, 128, 256, 512, 2048))
 _GROUP = 32  # layer blocks of a slot: a copy takes one of each slot, as a layer's copy does
 
 

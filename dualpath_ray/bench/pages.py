@@ -1,4 +1,4 @@
-"""``dualpath bench tables``: the committed results of all benchmarks as one page of tables. Pure."""
+"""``dualpath bench tables``: the committed results of all benchmarks as one page of tables."""
 
 import json
 from collections.abc import Mapping, Sequence

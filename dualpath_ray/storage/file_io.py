@@ -49,9 +49,8 @@ class KernelIo:
         while done < len(slot):
             count = os.preadv(fd, [slot.data[done:]], done)
             done += count
-            if (
-                count == 0 or done % PAGE_BYTES
-            ):  # direct I/O cannot go on from inside a page, and need not: the file ended
+            # Direct I/O cannot go on from inside a page, and need not: the file ended there.
+            if count == 0 or done % PAGE_BYTES:
                 break
         return done
 

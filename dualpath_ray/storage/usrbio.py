@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.storage.file_io import KernelIo
 
 _ENTRIES = 8  # of a ring, which serves one thread: one operation at a time
 
@@ -67,8 +68,8 @@ class UsrbioIo:
         try:
             ring.prepare(self._iov[offset : offset + len(slot)], for_read, fd, 0)
             result: int = ring.submit().wait(min_results=1)[0].result
-        except Exception:
-            self._rings.__dict__.clear()  # what it still holds would be taken for the next one's result
+        except Exception:  # whatever it was: what the ring still holds would be taken for the next one's result
+            self._rings.__dict__.clear()
             raise
         finally:
             self._binding.deregister_fd(fd)
@@ -93,8 +94,6 @@ class UsrbioIo:
 
     @staticmethod
     def _through_mount(fd: int, slot: np.ndarray, for_read: bool) -> int:
-        from dualpath_ray.storage.file_io import KernelIo
-
         kernel = KernelIo(direct=False)
         if for_read:
             return kernel.read(fd, slot)

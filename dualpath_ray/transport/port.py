@@ -5,6 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
+from dualpath_ray.base.errors import TransportError
+
 
 @dataclass(frozen=True, slots=True)
 class CopyBatch:
@@ -20,6 +22,15 @@ class CopyBatch:
     @property
     def total_bytes(self) -> int:
         return int(self.nbytes.sum())
+
+    def check_within(self, local_bytes: int, remote_bytes: int, between: str) -> None:
+        """Args: local_bytes, remote_bytes: of the two segments; between: names both ends.
+
+        Raises: TransportError when a range is not within its segment.
+        """
+        for offsets, size in ((self.local, local_bytes), (self.remote, remote_bytes)):
+            if len(offsets) and (offsets.min() < 0 or int((offsets + self.nbytes).max()) > size):
+                raise TransportError(f"copy between {between} failed: it reaches past a pool's end")
 
     def merged(self) -> "CopyBatch":
         """The same copy with neighbours joined: fewer and larger ranges."""

@@ -52,9 +52,7 @@ class SharedMemoryTransport:
             raise TransportError(f"{self._node} is not connected to {peer}")
         fd, num_bytes = known
         merged = batch.merged()
-        for offsets, size in ((merged.local, len(self._view)), (merged.remote, num_bytes)):
-            if len(offsets) and (offsets.min() < 0 or int((offsets + merged.nbytes).max()) > size):
-                raise TransportError(f"copy between {self._node} and {peer} failed: it reaches past a pool's end")
+        merged.check_within(len(self._view), num_bytes, f"{self._node} and {peer}")
         ranges = zip(merged.local.tolist(), merged.remote.tolist(), merged.nbytes.tolist(), strict=True)
         for local, remote, nbytes in ranges:
             try:

@@ -85,8 +85,7 @@ class SocketTransport:
         merged = batch.merged()
         if not merged.total_bytes:
             return
-        _check(merged.local, merged.nbytes, len(self._view), f"copy between {self._node} and {peer}")
-        _check(merged.remote, merged.nbytes, self._places[peer].num_bytes, f"copy between {self._node} and {peer}")
+        merged.check_within(len(self._view), self._places[peer].num_bytes, f"{self._node} and {peer}")
         try:
             run(connection, merged)
         except OSError as error:
@@ -159,12 +158,6 @@ class SocketTransport:
     def _views(self, offsets: np.ndarray, sizes: np.ndarray) -> list[memoryview]:
         view = self._view
         return [view[at : at + size] for at, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
-
-
-def _check(offsets: np.ndarray, sizes: np.ndarray, num_bytes: int, what: str) -> None:
-    """Raises: TransportError when a range is not within a pool of ``num_bytes``."""
-    if offsets.min() < 0 or sizes.min() < 0 or int((offsets + sizes).max()) > num_bytes:
-        raise TransportError(f"{what} failed: it reaches past a pool's end")
 
 
 def _send(connection: socket.socket, views: list[memoryview]) -> None:

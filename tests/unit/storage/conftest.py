@@ -84,9 +84,14 @@ class ServedAndOwned(ServedBlockStore):
     """What a reader on another host sees, with what only the owner does done by the owner."""
 
     def __init__(self, owner: BlockStore) -> None:
-        self.server = BlockServer(owner, LAYOUT, "127.0.0.1")
-        self.delete, self.scan = owner.delete, owner.scan  # type: ignore[method-assign]
+        self.owner, self.server = owner, BlockServer(owner, LAYOUT, "127.0.0.1")
         super().__init__(self.server.at, LAYOUT, "d0")
+
+    def delete(self, key: bytes) -> None:
+        self.owner.delete(key)
+
+    def scan(self) -> Iterator[tuple[SealedHeader, float]]:
+        return self.owner.scan()
 
     def close(self) -> None:
         super().close()

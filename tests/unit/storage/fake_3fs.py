@@ -90,5 +90,5 @@ class Fake3fs:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Make it what ``from hf3fs_fuse import io`` finds."""
         package = types.ModuleType("hf3fs_fuse")
-        package.io = self  # type: ignore[attr-defined]
+        package.__dict__["io"] = self
         monkeypatch.setitem(sys.modules, "hf3fs_fuse", package)
