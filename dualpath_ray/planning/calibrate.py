@@ -12,7 +12,7 @@ from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.config.costs import FittedCosts
 from dualpath_ray.observability.run_record import RunRecord
 from dualpath_ray.observability.turn_columns import column
-from dualpath_ray.planning.live_run import LiveRun, load_live_runs, turn_gap_s
+from dualpath_ray.planning.live_run import LiveRun, join_repeats, load_live_runs, turn_gap_s
 from dualpath_ray.planning.simulate import simulate
 from dualpath_ray.simulator.build import cluster_spec, typical_turn
 
@@ -180,9 +180,12 @@ def _ttft_p50_s(record: RunRecord) -> float:
 def run_calibrate(
     fitted_to: Sequence[Path], predicted: Sequence[Path], out: Path, echo: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The whole of ``dualpath calibrate``. Returns: costs and predictions, as written to ``--json``."""
-    runs = [run for directory in fitted_to for run in load_live_runs(directory)]
-    others = [run for directory in predicted for run in load_live_runs(directory)]
+    """The whole of ``dualpath calibrate``. Directories of the same name hold repeats of the same runs.
+
+    Returns: costs and predictions, as written to ``--json``.
+    """
+    runs = join_repeats([run for directory in fitted_to for run in load_live_runs(directory)])
+    others = join_repeats([run for directory in predicted for run in load_live_runs(directory)])
     _check_alike([*runs, *others])
     echo(f"fitting to {len(runs)} live run(s)")
     costs = fit(runs)

@@ -1,8 +1,9 @@
 """A live run as the simulator can take it: its configuration, its workload, and what was measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,25 @@ def load_live_runs(directory: Path) -> list[LiveRun]:
             )
         )
     return runs
+
+
+def join_repeats(runs: Sequence[LiveRun]) -> list[LiveRun]:
+    """Runs of the same name are one run that was repeated: all its turns, and the mean JCT."""
+    repeats: dict[str, list[LiveRun]] = {}
+    for run in runs:
+        repeats.setdefault(run.name, []).append(run)
+    return [_joined(same) for same in repeats.values()]
+
+
+def _joined(runs: list[LiveRun]) -> LiveRun:
+    first = runs[0]
+    if len(runs) == 1:
+        return first
+    turns = {name: np.concatenate([run.turns[name] for run in runs]) for name in first.turns}
+    # Ids of a trajectory are apart, so that its turns of one repeat do not follow those of another.
+    ids = [[f"{i}/{name}" for name in run.turns["trajectory_id"]] for i, run in enumerate(runs)]
+    turns["trajectory_id"] = np.concatenate(ids)
+    return replace(first, turns=turns, jct_s=fmean(run.jct_s for run in runs))
 
 
 def _lengths(columns: dict[str, np.ndarray]) -> list[TrajectoryLengths]:

@@ -12,6 +12,7 @@ from dualpath_ray.config.modes import mode_overrides
 from dualpath_ray.observability.run_record import Comparison
 from dualpath_ray.observability.store import write_results
 from dualpath_ray.observability.summary import summarize
+from dualpath_ray.planning.live_run import join_repeats, load_live_runs, turn_gap_s
 from dualpath_ray.planning.simulate import simulate
 from dualpath_ray.simulator.build import cluster_spec, typical_turn
 from dualpath_ray.workload.trajectory import TrajectoryLengths
@@ -63,6 +64,20 @@ def test_it_predicts_systems_that_it_was_not_fitted_to(tmp_path, capsys):
     costs = load_costs(out)
     assert isinstance(costs, FittedCosts)
     assert costs.delays.turn_s == pytest.approx(0.005) and costs.delays.submit_s == pytest.approx(0.01, abs=0.005)
+
+
+def test_repeats_of_a_run_are_one_run(tmp_path):
+    """All turns and the mean of the completion times; a repeat's turns do not follow another's."""
+    once, again = (results(tmp_path / name / "same", (1, 1), snic) for name, snic in (("a", "8 MB/s"), ("b", "4 MB/s")))
+    runs = [*load_live_runs(once), *load_live_runs(again)]
+    joined = join_repeats(runs)
+    assert [run.name for run in joined] == ["same prefill_only", "same scheduled"]
+    for both, first, second in zip(joined, runs[:2], runs[2:], strict=True):
+        assert both.jct_s == pytest.approx((first.jct_s + second.jct_s) / 2)
+        assert len(both.turns["submit_s"]) == len(first.turns["submit_s"]) + len(second.turns["submit_s"])
+        assert sorted(both.turns["ttft_s"]) == sorted([*first.turns["ttft_s"], *second.turns["ttft_s"]])
+    assert turn_gap_s(joined) == pytest.approx(TRUE.delays.turn_s)
+    assert join_repeats(runs[:2]) == runs[:2]
 
 
 def test_its_file_is_taken_by_simulate(tmp_path):
