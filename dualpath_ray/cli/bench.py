@@ -209,6 +209,33 @@ def h2d(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bool, ou
 
 @bench.command()
 @click.option(
+    "--model", "models", multiple=True, default=("random-qwen2.5-7b", "random-deepseek-v3-4l"), show_default=True
+)
+@click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1, 2, 4, 8), show_default=True)
+@click.option(
+    "--cached", type=click.IntRange(min=64), default=32768, show_default=True, help="Cached tokens a request."
+)
+@click.option("--new", type=click.IntRange(min=1), default=429, show_default=True, help="New tokens a request.")
+@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True)
+@_results("layerwise")
+def layerwise(
+    models: tuple[str, ...],
+    batches: tuple[int, ...],
+    cached: int,
+    new: int,
+    rounds: int,
+    as_json: bool,
+    out: Path,
+) -> None:
+    """Prefill over cached context, layers brought while others compute, beside its bound; minutes, needs a GPU."""
+    from dualpath_ray.bench.layerwise import run
+
+    result = run(models, batches, cached, new, rounds, out, lambda line: click.echo(line, err=as_json))
+    _print(result, as_json)
+
+
+@bench.command()
+@click.option(
     "--block-sizes", callback=_sizes, metavar="A,B", default="64 KiB,1 MiB,4 MiB", show_default=True, help="Of a block."
 )
 @click.option("--total", callback=_size, default="128 MiB", show_default=True, help="Moved by each way in a round.")

@@ -263,7 +263,7 @@ class Client:
                 f"token_ids: {len(tokens)} prompt and {params.max_tokens} new tokens pass the context limit of "
                 f"{plan.max_context_tokens} (engine.max_context_tokens)"
             )
-        if len(tokens) + params.num_samples * params.max_tokens > plan.hbm_tokens:
+        if plan.hbm_tokens_of(len(tokens), params.num_samples, params.max_tokens) > plan.hbm_tokens:
             raise RequestRefusedError(
                 f"num_samples: {len(tokens)} prompt tokens and {params.num_samples} x {params.max_tokens} new ones need more KV "
                 f"memory than a decode engine's {plan.hbm_tokens} tokens (engine.hbm_kv_bytes)"

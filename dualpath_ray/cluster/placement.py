@@ -29,7 +29,7 @@ class RaySession:
         self._temp_dir: Path | None = None
         self._opened = False
 
-    def open(self, address: str | None, num_cpus: float) -> None:
+    def open(self, address: str | None, num_cpus: float, uses_gpus: bool = False) -> None:
         """Join a cluster, or start a private local one on free ports. A Ray that this process is in already is used.
 
         Raises: ConfigError when there is no cluster at the address, or Ray cannot start here.
@@ -56,7 +56,7 @@ class RaySession:
             ray.init(
                 address="local",
                 num_cpus=max(cores, int(-(-num_cpus // 1))),
-                num_gpus=0,
+                num_gpus=None if uses_gpus else 0,
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 _temp_dir=str(self._temp_dir),
@@ -124,17 +124,20 @@ class Placement:
                 "lower engine.cpus or the number of nodes, or add Ray nodes"
             )
 
-    def reserve(self, role: str, cpus: float, timeout_s: float) -> PlacementGroupSchedulingStrategy:
+    def reserve(self, role: str, cpus: float, gpus: float, timeout_s: float) -> PlacementGroupSchedulingStrategy:
         """A place for one logical node: all its actors on one Ray node with this role's label, where nodes have labels.
 
         Raises: ConfigError when no Ray node has room in time.
         """
         selector = [{ROLE_LABEL: role}] if role in self._labels else None
-        group = placement_group([{"CPU": cpus}], strategy="STRICT_PACK", bundle_label_selector=selector)
+        bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
+        group = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=selector)
         self._groups.append(group)
         if not group.wait(timeout_s):
             where = f" with label {ROLE_LABEL}={role}" if selector else ""
-            raise ConfigError(f"engine.cpus: no Ray node{where} has {cpus:g} free CPUs for a {role} node")
+            and_gpus = f" and {gpus:g} GPUs" if gpus else ""
+            key = "engine.cpus and engine.gpus" if gpus else "engine.cpus"
+            raise ConfigError(f"{key}: no Ray node{where} has {cpus:g} free CPUs{and_gpus} for a {role} node")
         return PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=False)
 
     def options_for(self, role: str) -> dict[str, Any]:

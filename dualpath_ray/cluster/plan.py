@@ -14,6 +14,7 @@ from dualpath_ray.base.units import bytes_per_s, format_bytes
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.engine.actor import EngineSpec
 from dualpath_ray.engine.describe import ModelDescription, describe
+from dualpath_ray.engine.device import num_cuda_devices
 from dualpath_ray.engine.prefill import PrefillLimits
 from dualpath_ray.engine.profile import ALPHA_S, EngineProfile
 from dualpath_ray.engine.pull import local_model
@@ -51,6 +52,10 @@ class SystemPlan:
         return (self.config.prefill_nodes + self.config.decode_nodes) * self.config.node.gpus
 
     @property
+    def gpus_per_engine(self) -> float:
+        return self.config.engine.gpus if self.config.engine.device == "cuda" else 0.0
+
+    @property
     def threads_per_engine(self) -> int:
         return max(1, int(self.cpus_per_engine))
 
@@ -65,6 +70,11 @@ class SystemPlan:
         """Of a prefill node: a region of the longest context per layer in flight and engine."""
         region = self.max_context_tokens * self.layout.bytes_per_token_layer
         return self.config.node.gpus * self.staging_layers * region
+
+    def hbm_tokens_of(self, prompt_tokens: int, num_samples: int, max_tokens: int) -> int:
+        """What a request takes of a decode engine: on a GPU each sample has a copy of the prompt."""
+        copies = num_samples if self.config.engine.device == "cuda" else 1
+        return copies * prompt_tokens + num_samples * max_tokens
 
     def shared_memory_bytes(self) -> int:
         """Segments of all nodes."""
@@ -124,6 +134,7 @@ class SystemPlan:
             engine=engine,
             num_engines=config.node.gpus,
             threads=self.threads_per_engine,
+            device=config.engine.device,
             description=self.description,
             dtype=config.engine.dtype,
             seed=config.seed,
@@ -167,7 +178,10 @@ def check_machine(plan: SystemPlan, store_bytes: int = 0) -> None:
     Raises: ConfigError in one sentence that names the source and the key.
     """
     with naming(plan.source):
-        _check_memory(plan)
+        if plan.config.engine.device == "cuda":
+            _check_gpus(plan)
+        else:
+            _check_memory(plan)
         _check_shared_memory(plan, store_bytes)
         _check_cores(plan)
         if plan.config.storage.path is not None and not plan.config.scheduler.oracle:
@@ -277,6 +291,19 @@ def _check_cores(plan: SystemPlan) -> None:
         raise ConfigError(
             f"engine.cpus: {plan.num_engines} engines of {cpus:g} CPUs are more than this machine's {cores} cores; "
             "lower it, or leave it out and the engines share the cores"
+        )
+
+
+def _check_gpus(plan: SystemPlan) -> None:
+    have, needed = num_cuda_devices(), plan.num_engines * plan.gpus_per_engine
+    if not have:
+        raise ConfigError(
+            "engine.device: cuda, but torch finds no CUDA device here; use cpu, or install a torch for CUDA"
+        )
+    if needed > have:
+        raise ConfigError(
+            f"engine.gpus: {plan.num_engines} engines of {plan.gpus_per_engine:g} GPUs are more than this machine's {have}; "
+            f"{have / plan.num_engines:.3g} lets them share"
         )
 
 

@@ -137,7 +137,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
     system.on_stop(session.close)
     cpus = plan.num_engines * plan.cpus_per_engine
     progress("starting Ray" if address is None else f"joining Ray at {address}")
-    session.open(address, cpus)
+    session.open(address, cpus, plan.gpus_per_engine > 0)
     placement = Placement()
     placement.check_cpus(cpus)
     system.on_stop(placement.release)
@@ -167,7 +167,10 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         progress(f"the store stays in {root}")
     for node in config.node_names:
         role = Role.PREFILL if node in config.prefill_names else Role.DECODE
-        place = placement.reserve(role, config.node.gpus * plan.cpus_per_engine, config.startup_timeout_s)
+        share = config.node.gpus
+        place = placement.reserve(
+            role, share * plan.cpus_per_engine, share * plan.gpus_per_engine, config.startup_timeout_s
+        )
         spec = plan.node_spec(system.name, node, root, store_spec)
         handles.traffic[node] = TrafficManagerActor.options(
             name=f"traffic/{node}", namespace=system.name, num_cpus=0, scheduling_strategy=place
@@ -179,6 +182,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
                 name=f"{role}/{engine_id(node, index)}",
                 namespace=system.name,
                 num_cpus=plan.cpus_per_engine,
+                num_gpus=plan.gpus_per_engine,
                 scheduling_strategy=place,
             ).remote(plan.engine_spec(system.name, node, index))
     kind = scheduler_actor(len(config.node_names))

@@ -23,14 +23,6 @@ Bps = Annotated[PositiveInt, BeforeValidator(parse_bps)]
 Bytes = Annotated[PositiveInt, BeforeValidator(parse_bytes)]
 
 
-def _served_device(value: object) -> object:
-    if value == "cuda":
-        raise ValueError(
-            "cuda needs the extra gpu-cu12 or gpu-cu13, and no engine of this version runs on it yet; use cpu"
-        )
-    return value
-
-
 FILE_STORES = ("local", "nixl_posix", "nixl_gds", "nixl_hf3fs", "usrbio")
 
 
@@ -65,10 +57,11 @@ class NodeConfig(Section):
 class EngineConfig(Section):
     """The torch engines."""
 
-    device: Annotated[Literal["cpu"], BeforeValidator(_served_device)] = Field(
-        "cpu", description="Where the model runs."
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
+    gpus: PositiveFloat = Field(1.0, description="Share of a GPU of an engine on cuda; 0.5 puts two engines on one.")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Type of weights and KV; bfloat16 is what GPUs are fast at."
     )
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and KV.")
     cpus: PositiveFloat | None = Field(
         None, description="CPUs, and so threads, of an engine. Unset: the cores, shared."
     )

@@ -15,9 +15,12 @@ from dualpath_ray.engine.decode import Cancel, DecodeLoop
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.events import EventBuffer
 from dualpath_ray.engine.group import GroupLeader, GroupMember
+from dualpath_ray.engine.layerwise import DramBatches
+from dualpath_ray.engine.memory import DecodeMemory, PrefillMemory
 from dualpath_ray.engine.prefill import PrefillLimits, PrefillLoop
 from dualpath_ray.engine.profile import EngineProfile, profile_engine
 from dualpath_ray.engine.request import EngineRequest, StepEvent
+from dualpath_ray.engine.sequences import DramSequences
 from dualpath_ray.kv.segment import Segment, segment_path
 from dualpath_ray.scheduler.state import Decision, GroupReport, Request
 from dualpath_ray.traffic.link import Link, link_path, read_all
@@ -34,6 +37,7 @@ class EngineSpec:
     engine: int
     num_engines: int  # of its node
     threads: int
+    device: str  # cpu or cuda
     description: ModelDescription
     dtype: str
     seed: int
@@ -61,7 +65,7 @@ class _Engine(ABC):
         self._events = EventBuffer()
         self._failure = ""
         self._stopping = False
-        self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed)
+        self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed, spec.device)
         self._profile = spec.profile
         self._loop: PrefillLoop | DecodeLoop | None = None
         self._link: Link | None = None
@@ -196,13 +200,23 @@ class PrefillEngine(_Engine):
         return PrefillLoop(
             self._spec.engine,
             self.adapter,
-            segment,
+            segment.layout,
+            self._prefill_memory(segment),
             self._spec.limits,
             predictor,
             self._link_send,
             self._events.emit,
             self._finished,
         )
+
+    def _prefill_memory(self, segment: Segment) -> PrefillMemory:
+        spec = self._spec
+        if spec.device == "cpu":
+            return DramBatches(segment, spec.engine, spec.limits.layerwise, self._link_send)
+        from dualpath_ray.engine.hbm.layerwise import HbmBatches
+        from dualpath_ray.engine.hbm.pool_access import PoolAccess
+
+        return HbmBatches(PoolAccess(segment), spec.engine, spec.limits.layerwise, self._link_send)
 
     def _link_send(self, message: Any) -> None:
         assert self._link is not None
@@ -217,7 +231,7 @@ class PrefillEngine(_Engine):
             "num_batches": loop.num_batches,
             "computed_tokens": loop.computed_tokens,
             "compute_s": loop.compute_s,
-            "kv_outside_pool_peak_bytes": loop.meter.peak_bytes,
+            "kv_outside_pool_peak_bytes": loop.memory.meter.peak_bytes,
             "overlapped_pairs": loop.overlapped_pairs,
             "layer_pairs": loop.layer_pairs,
             "stall_s": loop.stall_s,
@@ -233,11 +247,20 @@ class DecodeEngine(_Engine):
         return DecodeLoop(
             self._spec.engine,
             self.adapter,
-            segment,
+            segment.layout,
+            self._decode_memory(segment),
             self._link.send,
             self._events.emit,
             self._finished,
         )
+
+    def _decode_memory(self, segment: Segment) -> DecodeMemory:
+        if self._spec.device == "cpu":
+            return DramSequences(segment)
+        from dualpath_ray.engine.hbm.pool_access import PoolAccess
+        from dualpath_ray.engine.hbm.sequences import HbmSequences
+
+        return HbmSequences(PoolAccess(segment), self._spec.hbm_tokens)
 
     def cancel(self, request_id: str) -> None:
         """Stop a request wherever it is; its finished event says ``cancelled``."""

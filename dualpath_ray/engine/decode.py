@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
+from dualpath_ray.engine.memory import DecodeMemory, Loading
 from dualpath_ray.engine.model import ModelAdapter
 from dualpath_ray.engine.request import EngineRequest, StepEvent
 from dualpath_ray.engine.sampling import sample
 from dualpath_ray.kv.keys import ROOT, block_keys
-from dualpath_ray.kv.segment import Segment
+from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.traffic.messages import (
     CloseSink,
     OpenSink,
@@ -35,39 +35,12 @@ class Cancel:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class _SequenceKv:
-    """KV of one sample in HBM, both uint8 [layers, tokens, bytes_per_token_layer]: what it shares, then its own.
-
-    Several samples share one copy of the prompt; a single one has all in ``own``, so that its rows need no joining.
-    """
-
-    shared: torch.Tensor
-    own: torch.Tensor
-
-    def rows(self, layer: int, stop: int) -> torch.Tensor:
-        """Tokens [0, stop) of a layer."""
-        own = self.own[layer, : stop - self.shared.shape[1]]
-        return torch.cat([self.shared[layer], own]) if self.shared.shape[1] else own
-
-    def keep_last(self, layer: int, rows: torch.Tensor) -> None:
-        """The last of ``rows`` is new; it is in place already unless they were joined."""
-        if self.shared.shape[1]:
-            self.own[layer, len(rows) - 1 - self.shared.shape[1]] = rows[-1]
-
-    def span(self, first: int, stop: int) -> torch.Tensor:
-        """Tokens [first, stop) of all layers."""
-        shared = self.shared.shape[1]
-        parts = [self.shared[:, first:stop], self.own[:, max(0, first - shared) : max(0, stop - shared)]]
-        return torch.cat(parts, 1)
-
-
 @dataclass(slots=True)
 class _Sequence:
     """One sample of a request."""
 
     index: int
-    kv: _SequenceKv
+    kv: Any  # of the engine's memory
     kv_tokens: int
     generated: list[int]
     logprobs: list[float]
@@ -87,25 +60,10 @@ class _Running:
         default_factory=dict
     )  # hand-overs without a slot yet
     cancelled: bool = False
+    loading: bool = False  # its prompt is complete and its slots are read, or will be
+    complete_s: float = 0.0
     loaded: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-class _StepKv:
-    """LayerKv of one decode step: the rows stand in HBM already."""
-
-    def __init__(self, sequences: Sequence[_Sequence]) -> None:
-        self._sequences = sequences
-        self._rows: list[torch.Tensor] = []
-
-    def begin_layer(self, layer: int) -> list[torch.Tensor]:
-        self._rows = [s.kv.rows(layer, s.kv_tokens + 1) for s in self._sequences]
-        return self._rows
-
-    def end_layer(self, layer: int) -> None:
-        """Nothing moves: the new rows stay."""
-        for sequence, rows in zip(self._sequences, self._rows, strict=True):
-            sequence.kv.keep_last(layer, rows)
 
 
 class DecodeLoop:
@@ -115,17 +73,19 @@ class DecodeLoop:
         self,
         engine: int,
         adapter: ModelAdapter,
-        segment: Segment,
+        layout: KvLayout,
+        memory: DecodeMemory,
         send: Callable[[Any], None],
         emit: Callable[[str, StepEvent], None],
         finished: Callable[[str], None],
     ) -> None:
-        self._engine, self._adapter, self._segment = engine, adapter, segment
-        self._layout = segment.layout
+        self._engine, self._adapter, self._layout, self._memory = engine, adapter, layout, memory
         self._send, self._emit, self._finished = send, emit, finished
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._requests: OrderedDict[str, _Running] = OrderedDict()
         self._cancelled_early: deque[str] = deque(maxlen=1024)
+        self._no_room: deque[PromptComplete] = deque()  # complete prompts that wait for a sequence to end
+        self._loading: deque[tuple[PromptComplete, Loading]] = deque()
         self.num_steps = self.generated_tokens = 0
         self.compute_s = 0.0
         self._next_want = 0
@@ -143,9 +103,8 @@ class DecodeLoop:
     def run(self) -> None:
         """Until ``stop``."""
         while True:
-            active = self._active()
             try:
-                block = not active
+                block = not self._loading and not self._active()
                 while True:
                     message = self.inbox.get(block=block)
                     if message is None:
@@ -154,8 +113,8 @@ class DecodeLoop:
                     block = False
             except queue.Empty:
                 pass
-            active = self._active()
-            if active:
+            self._take_loaded()
+            if active := self._active():
                 self._step(active)
 
     def _active(self) -> list[tuple[_Running, _Sequence]]:
@@ -178,7 +137,7 @@ class DecodeLoop:
             self._cancel(message.request_id)
         elif isinstance(message, SinkClosed):
             running = self._requests.get(message.request_id)
-            if running is not None and running.request.attempt == message.attempt and not running.loaded:
+            if running is not None and running.request.attempt == message.attempt and not running.loading:
                 self._end(running, "cancelled")
 
     def _open(self, request: EngineRequest) -> None:
@@ -200,20 +159,40 @@ class DecodeLoop:
         )
 
     def _load(self, message: PromptComplete) -> None:
-        """H2D: the prompt's KV from the DE buffer; then its slots are free or go to storage."""
+        """H2D begins: the prompt's KV from the DE buffer. Who finds no room waits in order."""
         running = self._requests.get(message.request_id)
         if running is None or running.request.attempt != message.attempt:
             return
-        request, layout = running.request, self._layout
-        started = time.time()
-        prompt, size = request.prompt_tokens, layout.block_tokens
-        alone = request.params.num_samples == 1
-        capacity = prompt + (request.params.max_tokens if alone else 0)
-        kv = np.empty((layout.num_layers, capacity, layout.bytes_per_token_layer), np.uint8)
-        for block, slot in enumerate(message.slots):
-            first, stop = block * size, min((block + 1) * size, prompt)
-            kv[:, first:stop] = self._segment.full_block(slot)[:, : stop - first]
-        whole = prompt // size
+        running.loading, running.complete_s = True, time.time()
+        self._no_room.append(message)
+        self._begin_loads()
+
+    def _begin_loads(self) -> None:
+        while self._no_room:
+            message = self._no_room[0]
+            request = self._requests[message.request_id].request  # it does not end before it is loaded
+            params = request.params
+            loading = self._memory.load(message.slots, request.prompt_tokens, params.max_tokens, params.num_samples)
+            if loading is None:
+                return
+            self._loading.append((self._no_room.popleft(), loading))
+
+    def _take_loaded(self) -> None:
+        """Prompts that are in the engine's memory join; with nothing else to do, the next one is waited for."""
+        while self._loading:
+            message, loading = self._loading[0]
+            if not loading.done():
+                if self._active():
+                    return
+                loading.wait()
+            self._loading.popleft()
+            self._join(message, loading.kv)
+
+    def _join(self, message: PromptComplete, kv_of_samples: Sequence[Any]) -> None:
+        """The prompt's slots are free now, or go to storage; its samples decode from here on."""
+        running, size = self._requests[message.request_id], self._layout.block_tokens
+        request = running.request
+        whole = request.prompt_tokens // size
         persist = [[b, request.keys[b], request.keys[b - 1] if b else ROOT] for b in range(message.hit_blocks, whole)]
         running.unregistered += len(persist)
         running.loaded = True
@@ -221,13 +200,11 @@ class DecodeLoop:
             SinkLoaded(request.request_id, request.attempt, request.trajectory_id, request.weights_version, persist)
         )
         parent = request.keys[whole - 1] if whole else ROOT
-        loaded = torch.from_numpy(kv)
-        for index, (token, logprob) in enumerate(message.first):
-            own = loaded if alone else loaded.new_empty((layout.num_layers, request.params.max_tokens, kv.shape[2]))
-            sequence_kv = _SequenceKv(loaded[:, :0] if alone else loaded, own)
-            running.sequences.append(_Sequence(index, sequence_kv, prompt, [int(token)], [logprob], parent, whole))
+        for index, (kv, (token, logprob)) in enumerate(zip(kv_of_samples, message.first, strict=True)):
+            sequence = _Sequence(index, kv, request.prompt_tokens, [int(token)], [logprob], parent, whole)
+            running.sequences.append(sequence)
         running.facts = {
-            "prompt_complete_s": started,
+            "prompt_complete_s": running.complete_s,
             "loaded_s": time.time(),
             "hit_blocks": message.hit_blocks,
             **message.stages,
@@ -244,7 +221,7 @@ class DecodeLoop:
         logits = self._adapter.forward(
             [[s.generated[-1]] for s in sequences],
             [s.kv_tokens for s in sequences],
-            _StepKv(sequences),
+            self._memory.step([(s.kv, s.kv_tokens) for s in sequences]),
             range(len(sequences)),
         )
         now = time.time()
@@ -301,8 +278,7 @@ class DecodeLoop:
         """D2H: a full block into the granted slot."""
         running = self._requests[message.request_id]  # it does not end before its blocks are handed over
         sequence, block, key, parent = running.copying.pop(message.block)
-        size = self._layout.block_tokens
-        self._segment.full_block(message.slot)[:] = sequence.kv.span(block * size, (block + 1) * size).numpy()
+        self._memory.copy_out(sequence.kv, block * self._layout.block_tokens, message.slot)
         running.num_copied_out += 1
         request = running.request
         ready = PersistReady(
@@ -329,7 +305,7 @@ class DecodeLoop:
             for sequence in running.sequences:
                 sequence.done = sequence.done or "cancelled"
             self._finish_if_over(running)
-        else:
+        elif not running.loading:  # else it ends when its slots are read
             self._send(CloseSink(request_id, running.request.attempt))
 
     def _finish_if_over(self, running: _Running) -> None:
@@ -341,6 +317,9 @@ class DecodeLoop:
         request = running.request
         if self._requests.pop(request.request_id, None) is None:
             return
+        for each in running.sequences:
+            self._memory.free(each.kv)
+        self._begin_loads()
         now = time.time()
         layout = self._layout
         facts = {

@@ -1,4 +1,4 @@
-"""A forward batch's KV on the prefill side: layer l + 1 is fetched while layer l computes, and dropped when used.
+"""A forward batch's KV on a CPU engine: layer l + 1 is fetched while layer l computes, and dropped when used.
 
 A loader thread waits for the traffic manager's word that a layer's cached rows are in the pool, copies them (H2D) into
 the engine's memory, and runs ahead by one layer. Without layerwise it brings all layers before the first one computes,
@@ -8,56 +8,32 @@ and the new KV leaves after the last.
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
-from dualpath_ray.base.errors import TransportError
+from dualpath_ray.engine.meter import KvMeter, LayerTimes
+from dualpath_ray.engine.regions import Regions
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.traffic.copies import ChunkPlan
 from dualpath_ray.traffic.messages import LayerIn, LayerOut
 
 
-@dataclass(slots=True)
-class LayerTimes:
-    """When each layer of a batch was on its way (CNIC and H2D) and computed, seconds of the monotonic clock."""
+class DramBatches:
+    """PrefillMemory of a CPU engine."""
 
-    load: list[tuple[float, float]] = field(default_factory=list)
-    compute: list[tuple[float, float]] = field(default_factory=list)
-    stall_s: float = 0.0  # the compute thread waited for a layer that was not here yet
+    def __init__(self, segment: Segment, engine: int, layerwise: bool, send: Callable[[LayerOut], None]) -> None:
+        self._segment, self._engine, self._layerwise, self._send = segment, engine, layerwise, send
+        self.meter = KvMeter()
 
-    def overlapped_pairs(self) -> tuple[int, int]:
-        """(adjacent layer pairs whose second was on its way while the first computed, pairs)."""
-        pairs = list(zip(self.load[1:], self.compute[:-1], strict=False))
-        return sum(load[0] < compute[1] and load[1] > compute[0] for load, compute in pairs), len(pairs)
-
-
-class KvMeter:
-    """Bytes of KV that the engine holds outside the pool, now and at most: of arrays that anything still refers to."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # an array may be freed by the thread that counts another
-        self.now_bytes = 0
-        self.peak_bytes = 0
-
-    def array(self, *shape: int) -> np.ndarray:
-        """A new uint8 array that counts until it is freed."""
-        made = np.empty(shape, np.uint8)
-        self._add(made.nbytes)
-        weakref.finalize(made, self._add, -made.nbytes).atexit = False
-        return made
-
-    def _add(self, nbytes: int) -> None:
-        with self._lock:
-            self.now_bytes += nbytes
-            self.peak_bytes = max(self.peak_bytes, self.now_bytes)
+    def batch(self, number: int, plans: Sequence[ChunkPlan], hit_slots: Sequence[Sequence[int]]) -> "DramBatchKv":
+        return DramBatchKv(
+            self._segment, self._engine, number, plans, hit_slots, self._layerwise, self._send, self.meter
+        )
 
 
-class BatchKv:
-    """LayerKv of one forward batch (see engine/model.py)."""
+class DramBatchKv:
+    """LayerKv of one forward batch (see engine/model.py), and BatchKv (engine/memory.py)."""
 
     def __init__(
         self,
@@ -77,9 +53,7 @@ class BatchKv:
         self._send, self._meter = send, meter
         self._loaded: queue.SimpleQueue[list[torch.Tensor] | Exception] = queue.SimpleQueue()
         self._room = threading.Semaphore(1 if layerwise else self._layout.num_layers)
-        self._arrived: dict[int, LayerIn] = {}
-        self._gone = False
-        self._arrival = threading.Condition()
+        self._regions = Regions()
         self._staged = any(p.start > p.local_tokens for p in self._plans)
         self._held: list[list[torch.Tensor]] = []  # not layerwise: every layer's rows until the forward is over
         self._rows: list[torch.Tensor] = []
@@ -91,23 +65,7 @@ class BatchKv:
 
     def on_layer_in(self, message: LayerIn | None) -> None:
         """A layer's cached rows are in the pool; None when the link is gone."""
-        with self._arrival:
-            if message is None:
-                self._gone = True
-            else:
-                self._arrived[message.layer] = message
-            self._arrival.notify_all()
-
-    def _region(self, layer: int) -> LayerIn:
-        """Waits until the layer's region may be used: its cached rows, if any, are in, and it may be written.
-
-        Raises: TransportError when the traffic manager is gone.
-        """
-        with self._arrival:
-            self._arrival.wait_for(lambda: self._gone or layer in self._arrived)
-            if layer not in self._arrived:
-                raise TransportError("the traffic manager is gone")
-            return self._arrived[layer]
+        self._regions.put(message)
 
     # loader thread ---------------------------------------------------------------------------------------------------
 
@@ -122,7 +80,7 @@ class BatchKv:
             self._room.acquire()
             started, offset = time.monotonic(), 0
             if self._staged:  # else the hit stands in PE slots: no need to wait for a region
-                arrived = self._region(layer)
+                arrived = self._regions.wait(layer)
                 started, offset = arrived.started_s, arrived.offset
             rows = [self._gather(layer, i, offset) for i in range(len(self._plans))]
             self.times.load.append((started, time.monotonic()))
@@ -187,7 +145,7 @@ class BatchKv:
     def _push(self, layer: int, rows: list[torch.Tensor]) -> None:
         """D2H: the new rows into the staging region; from there they go to the DE buffer."""
         per_token = self._layout.bytes_per_token_layer
-        region = self._region(layer)
+        region = self._regions.wait(layer)
         for plan, row in zip(self._plans, rows, strict=True):
             first = region.offset + plan.new_row * per_token
             count = plan.stop - plan.start

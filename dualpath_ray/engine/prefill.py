@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dualpath_ray.base.types import ReadPath
-from dualpath_ray.engine.layerwise import BatchKv, KvMeter
+from dualpath_ray.engine.memory import BatchKv, PrefillMemory
 from dualpath_ray.engine.model import ModelAdapter
 from dualpath_ray.engine.request import EngineRequest, StepEvent
 from dualpath_ray.engine.sampling import sample
-from dualpath_ray.kv.segment import Segment
+from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.scheduler.intra_engine import AttentionPredictor, Chunk, pack_batch
 from dualpath_ray.traffic.copies import batch_rows, plan_rows
 from dualpath_ray.traffic.messages import (
@@ -61,21 +61,21 @@ class PrefillLoop:
         self,
         engine: int,
         adapter: ModelAdapter,
-        segment: Segment,
+        layout: KvLayout,
+        memory: PrefillMemory,
         limits: PrefillLimits,
         predictor: AttentionPredictor,
         send: Callable[[Any], None],
         emit: Callable[[str, StepEvent], None],
         finished: Callable[[str], None],
     ) -> None:
-        self._engine, self._adapter, self._segment = engine, adapter, segment
+        self._engine, self._adapter, self._layout, self.memory = engine, adapter, layout, memory
         self.limits, self.predictor = limits, predictor
         self._send, self._emit, self._finished = send, emit, finished
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._requests: OrderedDict[str, _Running] = OrderedDict()
         self._batch = 0
         self._batch_kv: BatchKv | None = None
-        self.meter = KvMeter()
         self.overlapped_pairs = self.layer_pairs = 0
         self.stall_s = 0.0
         self.num_batches = self.computed_tokens = 0
@@ -137,7 +137,7 @@ class PrefillLoop:
             if running is None or running.request.attempt != message.attempt:
                 return
             running.hit_blocks, running.slots = message.hit_blocks, tuple(message.slots)
-            running.done_tokens = message.hit_blocks * self._segment.layout.block_tokens
+            running.done_tokens = message.hit_blocks * self._layout.block_tokens
             running.queued_s, running.read_s = message.queued_s, message.read_s
             running.read_bytes = message.read_bytes
             running.ready, running.ready_s = True, time.time()
@@ -168,7 +168,7 @@ class PrefillLoop:
 
     def _compute(self, batch: Sequence[tuple[_Running, int]]) -> None:
         started, wall = time.monotonic(), time.time()
-        tokens = self._segment.layout.block_tokens
+        tokens = self._layout.block_tokens
         plans = plan_rows(
             [(r.request.read_path, r.hit_blocks * tokens, r.done_tokens, r.done_tokens + n) for r, n in batch]
         )
@@ -176,9 +176,7 @@ class PrefillLoop:
         ends = [r.done_tokens + n == r.request.prompt_tokens for r, n in batch]
         self._batch += 1
         slots = [r.slots if r.request.read_path is ReadPath.PE else () for r, _ in batch]
-        kv = BatchKv(
-            self._segment, self._engine, self._batch, plans, slots, self.limits.layerwise, self._send, self.meter
-        )
+        kv = self.memory.batch(self._batch, plans, slots)
         self._batch_kv = kv
         items = [
             [r.request.request_id, r.done_tokens, r.done_tokens + n, last]
@@ -234,7 +232,7 @@ class PrefillLoop:
         self._finished(request.request_id)
 
     def _facts(self, running: _Running, now_s: float) -> dict[str, float]:
-        layout = self._segment.layout
+        layout = self._layout
         computed = running.done_tokens - running.hit_blocks * layout.block_tokens
         return {
             "assigned_s": running.assigned_s,

@@ -40,13 +40,15 @@ class EngineProfile:
 
 
 class _HeldKv:
-    """LayerKv that keeps everything in memory; for measuring without a traffic manager."""
+    """LayerKv, or HbmKv, that keeps everything in memory; for measuring without a traffic manager."""
 
-    def __init__(self, num_layers: int, bytes_per_token_layer: int, cached: int, new: int) -> None:
-        self._rows = torch.zeros(cached + new, bytes_per_token_layer, dtype=torch.uint8)
+    first_rows = [0]
 
-    def begin_layer(self, layer: int) -> list[torch.Tensor]:
-        return [self._rows]
+    def __init__(self, device: str, bytes_per_token_layer: int, num_tokens: int) -> None:
+        self._rows = torch.zeros(num_tokens, bytes_per_token_layer, dtype=torch.uint8, device=device)
+
+    def begin_layer(self, layer: int) -> Any:
+        return [self._rows] if self._rows.device.type == "cpu" else self._rows
 
     def end_layer(self, layer: int) -> None:
         """The rows of all layers are the same memory: only time is measured."""
@@ -61,7 +63,7 @@ def profile_engine(adapter: ModelAdapter, max_context_tokens: int, repeats: int 
     per_token = description.kv_elements_per_token_layer * adapter.dtype.itemsize
 
     def forward() -> None:
-        kv = _HeldKv(description.num_layers, per_token, cached, new)
+        kv = _HeldKv(adapter.device, per_token, cached + new)
         adapter.forward([[16] * new], [cached], kv, [0])
 
     took = _median_s(forward, repeats)
@@ -75,12 +77,14 @@ def _fit_attention(adapter: ModelAdapter, longest: int, repeats: int) -> tuple[f
     unit = AttentionPredictor(heads, dim, 1.0)
     points: list[tuple[float, float]] = []
     for cached, bsz in ((longest // 8, 16), (longest // 4, 32), (longest // 2, 64), (longest, 64)):
-        q = torch.randn(1, heads, bsz, dim, dtype=adapter.dtype)
-        k = torch.randn(1, heads, cached + bsz, dim, dtype=adapter.dtype)
-        mask = torch.ones(bsz, cached + bsz, dtype=torch.bool).tril(cached)
+        q = torch.randn(1, heads, bsz, dim, dtype=adapter.dtype, device=adapter.device)
+        k = torch.randn(1, heads, cached + bsz, dim, dtype=adapter.dtype, device=adapter.device)
+        mask = torch.ones(bsz, cached + bsz, dtype=torch.bool, device=adapter.device).tril(cached)
 
         def attend(q: torch.Tensor = q, k: torch.Tensor = k, mask: torch.Tensor = mask) -> None:
             functional.scaled_dot_product_attention(q, k, k, attn_mask=mask)
+            if adapter.device == "cuda":
+                torch.cuda.synchronize()
 
         points.append((unit.flops(cached, bsz), _median_s(attend, repeats)))
     mean_x, mean_y = (statistics.fmean(values) for values in zip(*points, strict=True))

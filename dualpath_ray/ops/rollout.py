@@ -292,8 +292,8 @@ def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> li
     from dualpath_ray.engine.verify import PlainModel, check_all
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    plan = prepared.runs[0].plan
-    plain = PlainModel(plan.description, prepared.config.seed)
+    plan, engine = prepared.runs[0].plan, prepared.config.engine
+    plain = PlainModel(plan.description, prepared.config.seed, engine.dtype, engine.device)
     known: dict[tuple[int, ...], tuple[int, int, int]] = {}
     generated: dict[tuple[int, ...], list[int]] = {}
     checks = []

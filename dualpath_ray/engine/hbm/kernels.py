@@ -46,6 +46,15 @@ def _kernel() -> Any:
     return cupy.RawKernel(_SOURCE, "copy_blocks")
 
 
+def _current_stream() -> Any:
+    """torch's, as CuPy takes it; CuPy before 14 knows it by its address only."""
+    import cupy
+
+    stream = torch.cuda.current_stream()
+    made = getattr(cupy.cuda.Stream, "from_external", None)
+    return made(stream) if made is not None else cupy.cuda.ExternalStream(stream.cuda_stream)
+
+
 class KernelCopy:
     """BlockCopy by ``num_thread_blocks`` thread blocks."""
 
@@ -66,13 +75,11 @@ class KernelCopy:
         self._launch(blocks, 1, 0, device_offset, host_offset)
 
     def _launch(self, blocks: BlockList, source: int, target: int, from_offset: int, to_offset: int) -> None:
-        import cupy
-
         addresses, count = blocks.prepared, len(blocks.host)
         if not count:
             return
         pointers = (addresses[source].data_ptr(), addresses[target].data_ptr())
         offsets = (np.int64(from_offset), np.int64(to_offset), np.int64(blocks.nbytes), np.int32(count))
-        with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+        with _current_stream():
             grid = (min(self.num_thread_blocks, count),)
             _kernel()(grid, (_THREADS,), tuple(np.uint64(p) for p in pointers) + offsets)

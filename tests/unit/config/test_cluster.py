@@ -56,7 +56,7 @@ def test_a_missing_key_is_named(missing):
         ({"storage": {"mounts": {"p7": "/x"}}}, "storage.mounts names 'p7'; the nodes are p0, d0, d1"),
         ({"name": "Not A Name"}, "name: "),
         ({"engine": {"device": "tpu"}}, "engine.device: "),
-        ({"engine": {"device": "cuda"}}, "engine.device: cuda needs the extra gpu-cu12 or gpu-cu13"),
+        ({"engine": {"device": "tpu"}}, "engine.device: Input should be 'cpu' or 'cuda'"),
         ({"node": {"snic_bps": float("inf")}}, "node.snic_bps: inf is no rate"),
         ({"node": {"pe_buffer_bytes": float("nan")}}, "node.pe_buffer_bytes: nan is no size"),
         ({"scheduler": None}, "scheduler: "),

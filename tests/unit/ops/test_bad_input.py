@@ -67,7 +67,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ({"transport": "pigeons"}, "my.yaml: transport: 'pigeons' is no transport"),
         ({"scheduler": {"read_path": "fastest"}}, "my.yaml: scheduler.read_path: 'fastest' is no policy"),
         ({"profile": {"speed": 3.0}}, "my.yaml: profile: not a result of `dualpath profile`"),
-        ({"model": "toy-gpt"}, "my.yaml: model: there is no 'toy-gpt'; toy models are toy-llama"),
+        ({"model": "toy-gpt"}, "my.yaml: model: there is no 'toy-gpt'; models with random weights are toy-llama"),
         ({"model": "/no/such/model"}, "my.yaml: model /no/such/model: no folder with a config.json"),
         ({"colour": "red"}, "my.yaml: colour: there is no such key"),
     ],

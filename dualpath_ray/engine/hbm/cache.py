@@ -1,0 +1,85 @@
+"""transformers' cache during one packed forward of a GPU engine: all requests' rows stand in one tensor of HBM."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache
+
+from dualpath_ray.base.errors import LayoutError
+from dualpath_ray.engine.layer_kv import HbmKv
+
+
+class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is untyped
+    """Also what attention asks (``engine/attention.py``)."""
+
+    def __init__(
+        self, kv: HbmKv, spans: Sequence[tuple[int, int]], starts: Sequence[int], dtype: torch.dtype, latent: bool
+    ) -> None:
+        """Args: spans: of each request's new tokens in the packed forward; starts: position of its first new token."""
+        super().__init__(layers=[])
+        self._kv, self.spans, self._dtype, self._latent = kv, list(spans), dtype, latent
+        self._new = [stop - start for start, stop in spans]
+        self._totals = [start + new for start, new in zip(starts, self._new, strict=True)]
+        firsts = kv.first_rows
+        self._new_rows = _on_device(
+            torch.cat([torch.arange(f + t - n, f + t) for f, t, n in zip(firsts, self._totals, self._new, strict=True)])
+        )
+        self.query_starts = _on_device(torch.tensor([0, *(stop for _, stop in spans)], dtype=torch.int32))
+        self.key_counts = _on_device(torch.tensor(self._totals, dtype=torch.int32))
+        self.max_new, self.max_keys = max(self._new), max(self._totals)
+        self._all_rows: torch.Tensor | None = None  # of a latent cache whose rows do not lie one behind the other
+        packed = [0]
+        for total in self._totals:
+            packed.append(packed[-1] + total)
+        if latent and packed[:-1] != firsts:
+            self._all_rows = _on_device(
+                torch.cat([torch.arange(f, f + t) for f, t in zip(firsts, self._totals, strict=True)])
+            )
+        self._num_rows = packed[-1]
+        # Expanded latents are packed; keys and values stay where they stand.
+        self._firsts = packed[:-1] if latent else list(firsts)
+        self.key_starts = _on_device(torch.tensor([*self._firsts, 0], dtype=torch.int32))
+        self._keys = self._values = torch.empty(0)
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        """Store the new tokens' KV. For a latent cache, returns past and new of all requests, packed for expansion."""
+        elements = self._kv.begin_layer(layer_idx).view(self._dtype)
+        (heads, dim), (value_heads, value_dim) = key_states.shape[1::2], value_states.shape[1::2]
+        width = heads * dim
+        if elements.shape[1] != width + value_heads * value_dim:
+            raise LayoutError(
+                f"the model stores {width + value_heads * value_dim} elements a token, not {elements.shape[1]}"
+            )
+        elements[:, :width].index_copy_(0, self._new_rows, key_states[0].transpose(0, 1).flatten(1))
+        elements[:, width:].index_copy_(0, self._new_rows, value_states[0].transpose(0, 1).flatten(1))
+        self._kv.end_layer(layer_idx)
+        if self._latent:
+            rows = elements[: self._num_rows] if self._all_rows is None else elements.index_select(0, self._all_rows)
+            keys, values = rows[:, :width].unflatten(1, (heads, dim)), rows[:, width:].unflatten(1, (value_heads, -1))
+            return keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
+        self._keys = elements[:, :width].unflatten(1, (heads, dim))
+        self._values = elements[:, width:].unflatten(1, (value_heads, value_dim))
+        return key_states, value_states
+
+    def memory(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(keys, values) [rows, kv_heads, dim] of the layer that runs now."""
+        if self._latent:
+            return key[0].transpose(0, 1), value[0].transpose(0, 1)
+        return self._keys, self._values
+
+    def attended(self, key: torch.Tensor, value: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per request (keys, values) [kv_heads, tokens, dim]."""
+        keys, values = (rows.transpose(0, 1) for rows in self.memory(key, value))
+        ranges = zip(self._firsts, self._totals, strict=True)
+        return [(keys[:, first : first + total], values[:, first : first + total]) for first, total in ranges]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        return query_length, 0
+
+
+def _on_device(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to("cuda", non_blocking=True)

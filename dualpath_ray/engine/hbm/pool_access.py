@@ -1,0 +1,28 @@
+"""A GPU engine's way to its node's pool: page-locked, with the way of copying that is best for blocks of this size."""
+
+import numpy as np
+import torch
+
+from dualpath_ray.engine.hbm.page_lock import lock
+from dualpath_ray.engine.hbm.port import BlockCopy
+from dualpath_ray.engine.hbm.probe import choose, probe
+from dualpath_ray.kv.segment import Segment
+
+
+class PoolAccess:
+    """``way`` copies Layer Blocks. ``tensor`` is the whole segment, uint8 [bytes]."""
+
+    def __init__(self, segment: Segment) -> None:
+        """Measures; nothing else may use the pool meanwhile. Raises: ConfigError when it cannot be page-locked."""
+        self._segment, self.layout = segment, segment.layout
+        lock(segment.bytes)
+        self.tensor = torch.from_numpy(segment.bytes)
+        chosen = choose(probe(segment.slots.reshape(-1), self.layout.layer_block_bytes, self.layout.slot_bytes))
+        self.way: BlockCopy = chosen.way
+        self.to_device_bytes_per_s = chosen.to_device
+
+    def layer_blocks(self, slots: np.ndarray) -> np.ndarray:
+        """Addresses of layer 0 in these slots, uint64 [slots]; layer l stands ``l * layer_block_bytes`` further on."""
+        base: int = self._segment.bytes.__array_interface__["data"][0]
+        first = base + self._segment.slots_offset + self.layout.header_bytes
+        return np.asarray(slots, np.uint64) * np.uint64(self.layout.slot_bytes) + np.uint64(first)

@@ -1,0 +1,201 @@
+"""A GPU engine's memory and attention against plain transformers on the same GPU: both read paths, chunks, decoding."""
+
+import secrets
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from dualpath_ray.base.types import ReadPath
+from dualpath_ray.engine.describe import describe
+from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.kv.segment import SHM_DIR, Segment
+from dualpath_ray.traffic.copies import batch_rows, plan_rows
+from dualpath_ray.traffic.messages import LayerIn
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+SIZE = 16  # tokens of a block
+LENGTHS = (150, 33, 70)
+MODELS = [
+    (model, dtype, layerwise)
+    for model in ("toy-qwen2", "toy-deepseek-v3")
+    for dtype in ("float32", "bfloat16")
+    for layerwise in (True, False)
+]
+
+
+class Manager:
+    """Stands for the traffic manager: every region is free at once, with what is put there."""
+
+    def __init__(self, layout, num_slots, num_rows):
+        self.layout = layout
+        self.region_bytes = num_rows * layout.bytes_per_token_layer
+        path = SHM_DIR / f"dualpath-test.{secrets.token_hex(4)}"
+        self.segment = Segment.create(path, layout, num_slots, layout.num_layers * self.region_bytes, "test")
+        self.segment.unlink()
+        self.out = []
+
+    def offset(self, layer):
+        return self.segment.staging_offset + layer * self.region_bytes
+
+    def rows(self, layer):
+        start = self.offset(layer)
+        return self.segment.bytes[start : start + self.region_bytes].reshape(-1, self.layout.bytes_per_token_layer)
+
+    def grant_all(self, kv, batch):
+        for layer in range(self.layout.num_layers):
+            kv.on_layer_in(LayerIn(batch, layer, self.offset(layer), 0.0))
+
+
+@pytest.fixture(params=MODELS, ids=lambda each: "-".join(map(str, each)))
+def setting(request):
+    from dualpath_ray.engine.hbm.layerwise import HbmBatches
+    from dualpath_ray.engine.hbm.page_lock import unlock
+    from dualpath_ray.engine.hbm.pool_access import PoolAccess
+    from dualpath_ray.engine.model import ModelAdapter, load_model
+
+    model, dtype, layerwise = request.param
+    description = describe(model, dtype, 0)
+    layout = KvLayout(description.num_layers, SIZE, description.bytes_per_token_layer(dtype))
+    manager = Manager(layout, 32, sum(LENGTHS))
+    adapter = ModelAdapter(description, dtype, 0, "cuda")
+    plain = load_model(model, adapter.dtype, 0, "cuda")
+    prompts = [np.random.default_rng(i).integers(2, 500, n).tolist() for i, n in enumerate(LENGTHS)]
+    access = PoolAccess(manager.segment)
+    batches = HbmBatches(access, 0, layerwise, manager.out.append)
+    yield manager, adapter, plain, prompts, batches, access
+    torch.cuda.synchronize()
+    unlock(manager.segment.bytes)
+
+
+def plain_logits(plain, tokens):
+    with torch.inference_mode():
+        return plain(input_ids=torch.tensor([tokens], device="cuda"), use_cache=False).logits[0].float().cpu()
+
+
+def near(ours, theirs, dtype):
+    """Within what another order of sums makes of it."""
+    limit = 1e-3 if dtype is torch.float32 else 0.06
+    return bool((ours - theirs).abs().max() < limit)
+
+
+def prefill(manager, adapter, batches, chunks, slots, number):
+    """(logits, HbmBatchKv) of a batch. Args: chunks: (path, hit, start, stop, tokens)."""
+    plans = plan_rows([(path, hit, start, stop) for path, hit, start, stop, _ in chunks])
+    assert batch_rows(plans) * manager.layout.bytes_per_token_layer <= manager.region_bytes
+    kv = batches.batch(number, plans, slots)
+    threading.Timer(0.01, manager.grant_all, (kv, number)).start()
+    logits = adapter.forward(
+        [tokens[start:stop] for _, _, start, stop, tokens in chunks],
+        [start for _, _, start, _, _ in chunks],
+        kv,
+        range(len(chunks)),
+    )
+    kv.finish()
+    return logits, kv, plans
+
+
+def rows_of(manager, plans):
+    """Per layer and request what the batch left in its regions."""
+    layers = range(manager.layout.num_layers)
+    return [[manager.rows(layer)[p.new_row : p.end_row].copy() for p in plans] for layer in layers]
+
+
+def test_prefill_and_decode_are_the_plain_model(setting):
+    from dualpath_ray.engine.hbm.sequences import HbmSequences
+
+    manager, adapter, plain, prompts, batches, access = setting
+    segment, layout, dtype = manager.segment, manager.layout, adapter.dtype
+    whole = [(ReadPath.PE, 0, 0, len(p), p) for p in prompts]
+    logits, kv, plans = prefill(manager, adapter, batches, whole, [(), (), ()], 1)
+    expected = torch.stack([plain_logits(plain, p)[-1] for p in prompts])
+    assert near(logits, expected, dtype)
+    assert [out.layer for out in manager.out] == list(range(layout.num_layers))
+    assert batches.meter.now_bytes == 0 < batches.meter.peak_bytes
+    computed = rows_of(manager, plans)
+
+    # Blocks of the three prompts into slots of their own, in no order.
+    order = iter(np.random.default_rng(3).permutation(segment.num_slots))
+    slots = [[int(next(order)) for _ in range(-(-n // SIZE))] for n in LENGTHS]
+    for request, mine in enumerate(slots):
+        for block, slot in enumerate(mine):
+            for layer in range(layout.num_layers):
+                rows = computed[layer][request][block * SIZE : (block + 1) * SIZE]
+                segment.full_block(slot)[layer, : len(rows)] = rows
+
+    # One hits on the PE path, one on the DE path, one is at its second chunk and brings its first back.
+    hits = [128, 32, 0]
+    starts = [128, 32, 48]
+    paths = [ReadPath.PE, ReadPath.DE, ReadPath.PE]
+    chunks = [(path, hit, start, len(p), p) for path, hit, start, p in zip(paths, hits, starts, prompts, strict=True)]
+    plans = plan_rows([(path, hit, start, stop) for path, hit, start, stop, _ in chunks])
+    for layer in range(layout.num_layers):
+        manager.rows(layer)[:] = 255
+        for plan, rows in zip(plans, computed[layer], strict=True):
+            manager.rows(layer)[plan.first_row : plan.new_row] = rows[plan.local_tokens : plan.start]
+    found, kv, plans = prefill(manager, adapter, batches, chunks, [slots[0][: 128 // SIZE], (), ()], 2)
+    assert near(found, expected, dtype) and kv.loads and len(kv.times.load) == layout.num_layers
+    for layer, new in enumerate(rows_of(manager, plans)):
+        for request, rows in enumerate(new):
+            ours = torch.from_numpy(rows).view(dtype).float()
+            theirs = torch.from_numpy(computed[layer][request][starts[request] :]).view(dtype).float()
+            assert near(ours, theirs, dtype), (layer, request)
+
+    # All three decode together; the second ends first, and a fourth that needs its room moves the third.
+    sequences = HbmSequences(access, sum(LENGTHS) + 3 * 8 + 4)
+    loads = [sequences.load(mine, len(p), 8, 1) for mine, p in zip(slots, prompts, strict=True)]
+    assert sequences.load(slots[0], LENGTHS[0], 8, 1) is None
+    for load in loads:
+        load.wait()
+        assert load.done()
+    contexts = [[*p, int(row.argmax())] for p, row in zip(prompts, logits, strict=True)]
+    kvs = [load.kv[0] for load in loads]
+    for _ in range(3):
+        step(adapter, plain, sequences, contexts, kvs)
+    sequences.free(kvs.pop(1))
+    contexts.pop(1)
+    again = sequences.load(slots[1], LENGTHS[1], 12, 1)
+    again.wait()
+    kvs.append(again.kv[0])
+    contexts.append([*prompts[1], int(logits[1].argmax())])
+    for _ in range(3):
+        step(adapter, plain, sequences, contexts, kvs)
+    free = next(int(slot) for slot in order)
+    sequences.copy_out(kvs[0], 128, free)
+    ours = torch.from_numpy(segment.full_block(free).copy()).view(dtype).float()
+    layers = [rows[0][128 : 128 + SIZE] for rows in computed]
+    assert near(ours, torch.from_numpy(np.stack(layers)).view(dtype).float(), dtype)
+
+
+def step(adapter, plain, sequences, contexts, kvs):
+    """One token for each, which must be what the plain model gives on the same context."""
+    tokens = [len(context) - 1 for context in contexts]
+    kv = sequences.step(list(zip(kvs, tokens, strict=True)))
+    logits = adapter.forward([context[-1:] for context in contexts], tokens, kv, range(len(contexts)))
+    for context, row in zip(contexts, logits, strict=True):
+        assert near(row, plain_logits(plain, context)[-1], adapter.dtype)
+        context.append(int(row.argmax()))
+
+
+def test_samples_share_a_prompt_and_no_more(setting):
+    from dualpath_ray.engine.hbm.sequences import HbmSequences
+
+    manager, adapter, plain, prompts, batches, access = setting
+    prompt = prompts[2]
+    logits, _, plans = prefill(manager, adapter, batches, [(ReadPath.PE, 0, 0, len(prompt), prompt)], [()], 1)
+    slots = list(range(5))
+    for layer, rows in enumerate(rows_of(manager, plans)):
+        for slot in slots:
+            part = rows[0][slot * SIZE : (slot + 1) * SIZE]
+            manager.segment.full_block(slot)[layer, : len(part)] = part
+    sequences = HbmSequences(access, 3 * (len(prompt) + 4))
+    load = sequences.load(slots, len(prompt), 4, 3)
+    load.wait()
+    contexts = [[*prompt, 7 + i] for i in range(3)]
+    for _ in range(3):
+        step(adapter, plain, sequences, contexts, load.kv)
