@@ -209,6 +209,32 @@ def h2d(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bool, ou
 
 @bench.command()
 @click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("cluster_configs/laptop_1p1d.yaml"),
+    show_default=True,
+    help="System to run.",
+)
+@click.option(
+    "--transport",
+    "transports",
+    multiple=True,
+    default=("sockets",),
+    show_default=True,
+    help="Beside the default; may be given several times.",
+)
+@click.option("--mode", "modes", multiple=True, default=("prefill_only", "scheduled"), show_default=True)
+@_results("end2end")
+def end2end(config: Path, transports: tuple[str, ...], modes: tuple[str, ...], as_json: bool, out: Path) -> None:
+    """The main job through each transport: the same tokens, and what it costs; minutes for each."""
+    from dualpath_ray.bench.end2end import run
+
+    result = run(config, transports, modes, out, lambda line: click.echo(line, err=as_json), _live(as_json))
+    _print(result, as_json)
+
+
+@bench.command()
+@click.option(
     "--model", "models", multiple=True, default=("random-qwen2.5-7b", "random-deepseek-v3-4l"), show_default=True
 )
 @click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1, 2, 4, 8), show_default=True)

@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.cluster.leftovers import temporary_dir
+from dualpath_ray.engine.device import num_cuda_devices
 
 ROLE_LABEL = "dualpath-role"  # prefill, decode or storage; where no Ray node has it, any will do
 OBJECT_STORE_BYTES = 96 * 2**20  # KV never goes there: control messages only
@@ -56,7 +57,7 @@ class RaySession:
             ray.init(
                 address="local",
                 num_cpus=max(cores, int(-(-num_cpus // 1))),
-                num_gpus=None if uses_gpus else 0,
+                num_gpus=num_cuda_devices() if uses_gpus else 0,
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 _temp_dir=str(self._temp_dir),
@@ -122,6 +123,15 @@ class Placement:
             raise ConfigError(
                 f"engine.cpus: the engines need {needed:g} CPUs, but this Ray cluster has {have:g}; "
                 "lower engine.cpus or the number of nodes, or add Ray nodes"
+            )
+
+    def check_gpus(self, needed: float) -> None:
+        """Raises: ConfigError when the cluster has fewer GPUs than all engines need."""
+        have = ray.cluster_resources().get("GPU", 0)
+        if needed > have + 1e-6:
+            raise ConfigError(
+                f"engine.gpus: the engines need {needed:g} GPUs, but this Ray cluster has {have:g}; lower engine.gpus, so that "
+                "engines share one, or the number of nodes, or add Ray nodes"
             )
 
     def reserve(self, role: str, cpus: float, gpus: float, timeout_s: float) -> PlacementGroupSchedulingStrategy:

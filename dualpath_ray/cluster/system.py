@@ -140,6 +140,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
     session.open(address, cpus, plan.gpus_per_engine > 0)
     placement = Placement()
     placement.check_cpus(cpus)
+    placement.check_gpus(plan.num_engines * plan.gpus_per_engine)
     system.on_stop(placement.release)
     system.on_stop(lambda: sweep(system.name))
     root = _make_store(system, keep_store)

@@ -6,3 +6,10 @@ def num_cuda_devices() -> int:
     import torch  # takes a second, and most configurations do not ask
 
     return int(torch.cuda.device_count())
+
+
+def gpu_name() -> str:
+    """Of the first GPU here."""
+    import torch
+
+    return str(torch.cuda.get_device_name())

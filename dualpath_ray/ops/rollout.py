@@ -175,10 +175,7 @@ def compared(
     """
     records = run_all(prepared, options, echo, keep, live)
     comparison = _comparison(prepared, records)
-    verify = options.verify_tokens and prepared.config.engine.dtype == "float32"
-    if options.verify_tokens and not verify:
-        echo("the tokens are not checked: the plain model runs in float32, this system in another type (engine.dtype)")
-    if verify:
+    if options.verify_tokens:
         echo(checking)
         comparison.checks = check_tokens(prepared, records, echo)
     return comparison
@@ -220,7 +217,7 @@ def run_all(
 ) -> list[RunRecord]:
     """Every run on an empty store with warmed engines, one after the other on one Ray. Args: as ``compared``."""
     records: list[RunRecord] = []
-    with _ray(options.address, prepared.max_cpus):
+    with _ray(options.address, prepared.max_cpus, prepared.config.engine.device == "cuda"):
         for run in prepared.runs:
             records.append(run_one(run, prepared.trajectories, options, echo, live))
             keep(records)
@@ -228,10 +225,10 @@ def run_all(
 
 
 @contextmanager
-def _ray(address: str | None, cpus: float) -> Iterator[None]:
+def _ray(address: str | None, cpus: float, uses_gpus: bool) -> Iterator[None]:
     session = RaySession()
     try:
-        session.open(address, cpus)
+        session.open(address, cpus, uses_gpus)
         yield
     finally:
         session.close()

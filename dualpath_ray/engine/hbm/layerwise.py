@@ -54,9 +54,10 @@ class HbmBatchKv:
         meter: KvMeter,
     ) -> None:
         """Args: streams: of copies in and of copies out; the model's is the one that is current here."""
-        self._access, (self._in, self._out), self._compute = access, streams, torch.cuda.current_stream()
+        self._access, self._way, self._meter = access, access.way, meter
+        (self._in, self._out), self._compute = streams, torch.cuda.current_stream()
         self._engine, self._batch, self._layout = engine, batch, access.layout
-        self._plans, self._layerwise, self._send, self._meter = list(plans), layerwise, send, meter
+        self._plans, self._layerwise, self._send = list(plans), layerwise, send
         ends = list(accumulate(plan.stop for plan in self._plans))
         self.first_rows = [0, *ends[:-1]]
         per_token, layers = self._layout.bytes_per_token_layer, self._layout.num_layers
@@ -97,7 +98,7 @@ class HbmBatchKv:
         device = np.concatenate(rows).astype(np.uint64) * np.uint64(per_token) + np.uint64(buffer.data_ptr())
         host = self._access.layer_blocks(np.concatenate(slots))
         with torch.cuda.stream(self._in):
-            return self._access.way.prepare(host, device, self._layout.layer_block_bytes)
+            return self._way.prepare(host, device, self._layout.layer_block_bytes)
 
     # compute thread: what can be issued is ---------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ class HbmBatchKv:
         with torch.cuda.stream(self._in):
             began = _mark()
             if len(self._blocks[index].host):
-                self._access.way.to_device(self._blocks[index], host_offset=layer * layout.layer_block_bytes)
+                self._way.to_device(self._blocks[index], host_offset=layer * layout.layer_block_bytes)
             for plan, first in zip(self._plans, self.first_rows, strict=True):
                 if staged := plan.start - plan.local_tokens:
                     rows = self._rows(region + plan.first_row * layout.bytes_per_token_layer, staged)

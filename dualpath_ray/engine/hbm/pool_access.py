@@ -17,9 +17,8 @@ class PoolAccess:
         self._segment, self.layout = segment, segment.layout
         lock(segment.bytes)
         self.tensor = torch.from_numpy(segment.bytes)
-        chosen = choose(probe(segment.slots.reshape(-1), self.layout.layer_block_bytes, self.layout.slot_bytes))
-        self.way: BlockCopy = chosen.way
-        self.to_device_bytes_per_s = chosen.to_device
+        probed = probe(segment.slots.reshape(-1), self.layout.layer_block_bytes, self.layout.slot_bytes)
+        self.way: BlockCopy = choose(probed).way
 
     def layer_blocks(self, slots: np.ndarray) -> np.ndarray:
         """Addresses of layer 0 in these slots, uint64 [slots]; layer l stands ``l * layer_block_bytes`` further on."""

@@ -44,12 +44,13 @@ def test_nearly_the_best_rate_with_the_fewest_multiprocessors(ways):
     assert not any(w.thread_blocks < chosen.thread_blocks and w.to_device >= 0.95 * best for w in ways)
 
 
-def test_without_a_gpu_the_benchmark_says_so(capsys):
+@pytest.mark.parametrize("name", ["h2d", "layerwise"])
+def test_without_a_gpu_the_benchmark_says_so(name, capsys):
     import torch
 
     from dualpath_ray.cli.main import run
 
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    assert run(["bench", "h2d"]) == 2
+    assert run(["bench", name]) == 2
     assert "there is no CUDA device here" in capsys.readouterr().err

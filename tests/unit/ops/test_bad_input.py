@@ -14,6 +14,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from dualpath_ray.cli.main import run
+from dualpath_ray.engine.device import num_cuda_devices
 from dualpath_ray.ops import rollout
 
 SMALLEST: dict[str, Any] = {"prefill_nodes": 1, "decode_nodes": 1, "model": "toy-llama", "block_tokens": 16}
@@ -68,6 +69,11 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ({"scheduler": {"read_path": "fastest"}}, "my.yaml: scheduler.read_path: 'fastest' is no policy"),
         ({"profile": {"speed": 3.0}}, "my.yaml: profile: not a result of `dualpath profile`"),
         ({"model": "toy-gpt"}, "my.yaml: model: there is no 'toy-gpt'; models with random weights are toy-llama"),
+        pytest.param(
+            {"engine": {"device": "cuda"}},
+            "my.yaml: engine.device: cuda, but torch finds no CUDA device here",
+            marks=pytest.mark.skipif(num_cuda_devices() > 0, reason="there is a CUDA device"),
+        ),
         ({"model": "/no/such/model"}, "my.yaml: model /no/such/model: no folder with a config.json"),
         ({"colour": "red"}, "my.yaml: colour: there is no such key"),
     ],
