@@ -1,16 +1,29 @@
 """Shared memory between the pools of two nodes on one host.
 
-The peer's segment is reached through its file descriptor, as RDMA reaches registered memory: one copy from or to this
-node's pool, and no process of this node maps the peer's memory.
+The traffic manager maps the peer's pool and copies once, as an RDMA NIC that has registered it would. The engines of its
+node do not: to them the other pool does not exist.
 """
 
+import ctypes
+import mmap
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
 
 from dualpath_ray.base.errors import TransportError
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.place import Place, shared_memory_id
 from dualpath_ray.transport.port import CopyBatch
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapped:
+    """A peer's pool in this process."""
+
+    pool: np.ndarray
+    address: int
+    num_bytes: int
 
 
 class SharedMemoryTransport:
@@ -21,8 +34,8 @@ class SharedMemoryTransport:
 
     def __init__(self, node: str, segment: Segment) -> None:
         self._node, self._segment = node, segment
-        self._view = memoryview(segment.mapping)
-        self._peers: dict[str, tuple[int, int]] = {}  # file descriptor of its pool, and the pool's bytes
+        self._address: int = segment.bytes.__array_interface__["data"][0]
+        self._peers: dict[str, _Mapped] = {}
 
     def describe(self) -> bytes:
         return Place.of(self._node, self._segment, {}).pack()
@@ -36,33 +49,38 @@ class SharedMemoryTransport:
             )
         place.check_layout(self._node, self._segment)
         try:
-            self._peers[peer] = os.open(place.path, os.O_RDWR), place.num_bytes
-        except OSError as error:
-            raise TransportError(f"{self._node} cannot open the pool of {peer}: {error.strerror}") from error
+            fd = os.open(place.path, os.O_RDWR)
+            try:
+                pool = np.frombuffer(mmap.mmap(fd, place.num_bytes), np.uint8)
+            finally:
+                os.close(fd)
+        except (OSError, ValueError) as error:  # mmap refuses a file that is shorter than was said
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise TransportError(f"{self._node} cannot open the pool of {peer}: {reason}") from error
+        self._peers[peer] = _Mapped(pool, pool.__array_interface__["data"][0], place.num_bytes)
 
     def read(self, peer: str, batch: CopyBatch) -> None:
-        self._copy(peer, batch, lambda fd, view, offset: os.preadv(fd, [view], offset))
+        known, merged = self._checked(peer, batch)
+        _copy(merged.local + self._address, merged.remote + known.address, merged.nbytes)
 
     def write(self, peer: str, batch: CopyBatch) -> None:
-        self._copy(peer, batch, lambda fd, view, offset: os.pwritev(fd, [view], offset))
+        known, merged = self._checked(peer, batch)
+        _copy(merged.remote + known.address, merged.local + self._address, merged.nbytes)
 
-    def _copy(self, peer: str, batch: CopyBatch, move: Callable[[int, memoryview, int], int]) -> None:
+    def _checked(self, peer: str, batch: CopyBatch) -> tuple[_Mapped, CopyBatch]:
+        """The peer's pool, and the batch, which is within both."""
         known = self._peers.get(peer)
         if known is None:
             raise TransportError(f"{self._node} is not connected to {peer}")
-        fd, num_bytes = known
         merged = batch.merged()
-        merged.check_within(len(self._view), num_bytes, f"{self._node} and {peer}")
-        ranges = zip(merged.local.tolist(), merged.remote.tolist(), merged.nbytes.tolist(), strict=True)
-        for local, remote, nbytes in ranges:
-            try:
-                moved = move(fd, self._view[local : local + nbytes], remote)
-            except OSError as error:
-                raise TransportError(f"copy between {self._node} and {peer} failed: {error.strerror}") from error
-            if moved != nbytes:
-                raise TransportError(f"copy between {self._node} and {peer} ended after {moved} of {nbytes} bytes")
+        merged.check_within(len(self._segment.bytes), known.num_bytes, f"{self._node} and {peer}")
+        return known, merged
 
     def close(self) -> None:
-        for fd, _ in self._peers.values():
-            os.close(fd)
-        self._peers.clear()
+        self._peers.clear()  # the mapping ends with its last copy
+
+
+def _copy(to: np.ndarray, of: np.ndarray, sizes: np.ndarray) -> None:
+    """Args: addresses and bytes, int64 [ranges]. Other threads run meanwhile."""
+    for target, source, nbytes in zip(to.tolist(), of.tolist(), sizes.tolist(), strict=True):
+        ctypes.memmove(target, source, nbytes)

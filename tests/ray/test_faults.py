@@ -47,7 +47,7 @@ def swap(files: list[Path]) -> None:
 EXAMPLES = {  # one of each kind of part that a user may bring
     "scheduler.read_path": "dualpath_ray.examples.always_de:always_de",
     "storage.store": "dualpath_ray.examples.counting_store:CountingStore",
-    "transport": "dualpath_ray.examples.mapped_transport:MappedTransport",
+    "transport": "dualpath_ray.examples.descriptor_transport:DescriptorTransport",
 }
 
 

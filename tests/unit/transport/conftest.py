@@ -58,7 +58,7 @@ def make_pair() -> Iterator[MakePair]:
     sweep(system)
 
 
-TRANSPORTS = ["auto", "shared_memory", "sockets", "dualpath_ray.examples.mapped_transport:MappedTransport"]
+TRANSPORTS = ["auto", "shared_memory", "sockets", "dualpath_ray.examples.descriptor_transport:DescriptorTransport"]
 
 
 @pytest.fixture(params=TRANSPORTS)
