@@ -3,7 +3,7 @@
 ``query`` is [1, heads, packed tokens, dim]; where keys and values stand, the cache of the forward knows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -45,19 +45,39 @@ def sdpa_attention(
     scaling: float,
     dropout: float = 0.0,
     dualpath_cache: Attended | None = None,
+    indices: torch.Tensor | None = None,
     **_: Any,
 ) -> Output:
-    """A call for each request: any device, any dtype."""
+    """A call for each request: any device, any dtype.
+
+    Args: indices: of a model with an indexer, [1, tokens, topk]: the packed rows that each token attends to.
+    """
     assert dualpath_cache is not None
-    out = []
+    out, first = [], 0
     for (start, stop), (k, v) in zip(dualpath_cache.spans, dualpath_cache.attended(key, value), strict=True):
         q = query[:, :, start:stop]
         new, total = stop - start, k.shape[1]
-        mask = None if new == 1 else torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
+        mask = None if new == 1 else causal(new, total, q.device)
+        if indices is not None:
+            chosen = torch.zeros(new, key.shape[2], dtype=torch.bool, device=q.device)
+            chosen = chosen.scatter_(1, indices[0, start:stop].long(), True)[:, first : first + total]
+            mask = chosen if mask is None else mask & chosen
+        first += total
         out.append(
             functional.scaled_dot_product_attention(q, k[None], v[None], attn_mask=mask, scale=scaling, enable_gqa=True)
         )
     return torch.cat(out, 2).transpose(1, 2), None
+
+
+def causal(new: int, total: int, device: torch.device) -> torch.Tensor:
+    """Which of ``total`` tokens each of the last ``new`` ones attends to, bool [new, total]."""
+    return torch.ones(new, total, dtype=torch.bool, device=device).tril(total - new)
+
+
+def packed_causal(new: Sequence[int], totals: Sequence[int], device: torch.device | str) -> torch.Tensor:
+    """The same for requests one behind the other, none of which sees another: bool [sum of new, sum of totals]."""
+    blocks = [causal(n, total, torch.device(device)) for n, total in zip(new, totals, strict=True)]
+    return torch.block_diag(*(block.to(torch.uint8) for block in blocks)).bool()
 
 
 def varlen_attention(
@@ -98,8 +118,8 @@ def varlen_attention(
     return out[None, ..., :width], None
 
 
-def choose_attention(device: str, dtype: torch.dtype) -> tuple[str, Callable[..., Output]]:
-    """What serves a device and a dtype best here, and the name it is registered under."""
-    if device == "cuda" and dtype in (torch.bfloat16, torch.float16):
+def choose_attention(device: str, dtype: torch.dtype, indexed: bool) -> tuple[str, Callable[..., Output]]:
+    """What serves a device and a dtype best here, and the name it is registered under. Args: indexed: by an indexer."""
+    if device == "cuda" and dtype in (torch.bfloat16, torch.float16) and not indexed:
         return "dualpath_varlen", varlen_attention
     return "dualpath_sdpa", sdpa_attention

@@ -25,6 +25,7 @@ class ModelDescription:
     head_dim: int
     kv_elements_per_token_layer: int
     latent: bool  # MLA: the latent is cached, not keys and values
+    index_elements: int  # of each token's indexer key, cached behind its latent; 0 without an indexer
     vocab_size: int
     max_context_tokens: int
     end_token_ids: tuple[int, ...]
@@ -51,8 +52,7 @@ def describe(model: str, dtype: str, seed: int) -> ModelDescription:
     else:
         head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
         elements = 2 * int(getattr(config, "num_key_value_heads", None) or heads) * head_dim
-    if getattr(config, "index_head_dim", None) is not None:
-        raise ConfigError(f"model: {model} caches indexer keys beside its latent, which is not served yet")
+    index_elements = int(getattr(config, "index_head_dim", None) or 0)  # a key of the indexer (DeepSeek-V3.2)
     return ModelDescription(
         model=model,
         fingerprint=_fingerprint(model, config, dtype, seed),
@@ -60,8 +60,9 @@ def describe(model: str, dtype: str, seed: int) -> ModelDescription:
         num_layers=int(config.num_hidden_layers),
         num_heads=heads,
         head_dim=head_dim,
-        kv_elements_per_token_layer=elements,
+        kv_elements_per_token_layer=elements + index_elements,
         latent=latent,
+        index_elements=index_elements,
         vocab_size=int(config.vocab_size),
         max_context_tokens=int(config.max_position_embeddings),
         end_token_ids=_end_tokens(model, config),
@@ -93,18 +94,19 @@ def _refuse_unknown_shapes(model: str, config: Any) -> None:
     if missing:
         raise ConfigError(
             f"model: {model} ({type(config).__name__}) is no plain language model: its configuration has no {missing[0]}; use "
-            "a text model (Llama, Qwen2, Qwen3, DeepSeek-V3)"
+            "a text model (Llama, Qwen2, Qwen3, DeepSeek-V3 and V3.2)"
         )
 
 
 def _refuse_sliding_windows(model: str, config: Any) -> None:
     config = getattr(config, "text_config", config)  # a multimodal model keeps its language model's in there
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"indexed_attention"}
+    kinds = kinds or {"full_attention"}
     window = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
     if kinds != {"full_attention"} or (window and not getattr(config, "layer_types", None)):
         raise ConfigError(
             f"model: {model} ({type(config).__name__}) has sliding-window or linear attention layers, whose cache is no "
-            "prefix of whole blocks; use a model with full attention in every layer (Llama, Qwen2, Qwen3, DeepSeek-V3)"
+            "prefix of whole blocks; use a model with full attention in every layer (Llama, Qwen2, Qwen3, DeepSeek-V3 and V3.2)"
         )
 
 

@@ -14,7 +14,7 @@ import transformers
 from transformers.masking_utils import AttentionMaskInterface
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.engine.attention import choose_attention
+from dualpath_ray.engine.attention import choose_attention, packed_causal
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.layer_kv import HbmKv, LayerKv
 from dualpath_ray.engine.packed_cache import PackedCache
@@ -34,7 +34,7 @@ class ModelAdapter:
         self.description = description
         self.dtype, self.device = TORCH_DTYPES[dtype], device
         self._model = load_model(description.model, self.dtype, seed, device)
-        name, attention = choose_attention(device, self.dtype)
+        name, attention = choose_attention(device, self.dtype, description.index_elements > 0)
         transformers.AttentionInterface.register(name, attention)
         AttentionMaskInterface.register(name, lambda *args, **kwargs: None)
         self._model.set_attn_implementation(name)
@@ -55,7 +55,13 @@ class ModelAdapter:
         cache = self._cache(kv, spans, starts)
         positions = torch.cat([torch.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)])
         last = torch.tensor([ends[i] - 1 for i in logits_of], dtype=torch.long, device=self.device)
+        masks = {}
+        if self.description.index_elements:  # the indexer scores packed rows, and must not pick another request's
+            totals = [start + length for start, length in zip(starts, lengths, strict=True)]
+            mask = packed_causal(lengths, totals, self.device)[None, None]
+            masks = {"attention_mask": {"indexed_attention": mask}}
         out = self._model(
+            **masks,
             input_ids=torch.tensor([t for tokens in token_ids for t in tokens], device=self.device)[None],
             position_ids=positions[None].to(self.device),
             past_key_values=cache,
@@ -67,11 +73,12 @@ class ModelAdapter:
         return logits if len(last) else logits[:0]
 
     def _cache(self, kv: LayerKv | HbmKv, spans: list[tuple[int, int]], starts: Sequence[int]) -> Any:
+        described = self.description
         if self.device == "cpu":
-            return PackedCache(cast(LayerKv, kv), spans, self.dtype, self.description.latent)
+            return PackedCache(cast(LayerKv, kv), spans, self.dtype, described.latent, described.index_elements)
         from dualpath_ray.engine.hbm.cache import HbmCache
 
-        return HbmCache(cast(HbmKv, kv), spans, starts, self.dtype, self.description.latent)
+        return HbmCache(cast(HbmKv, kv), spans, starts, self.dtype, described.latent, described.index_elements)
 
 
 def load_model(model: str, dtype: torch.dtype, seed: int, device: str = "cpu") -> Any:

@@ -13,9 +13,13 @@ from dualpath_ray.engine.layer_kv import LayerKv
 class PackedCache(Cache):  # type: ignore[misc]  # transformers' cache class is untyped
     """What transformers takes for its cache during one packed forward."""
 
-    def __init__(self, kv: LayerKv, spans: Sequence[tuple[int, int]], dtype: torch.dtype, latent: bool) -> None:
+    def __init__(
+        self, kv: LayerKv, spans: Sequence[tuple[int, int]], dtype: torch.dtype, latent: bool, index_elements: int = 0
+    ) -> None:
         super().__init__(layers=[])
         self._kv, self.spans, self._dtype, self._latent = kv, list(spans), dtype, latent
+        self._index_elements = index_elements
+        self._rows: list[torch.Tensor] = []
         self.keys: list[torch.Tensor] = []  # per request [kv_heads, tokens, dim]: views of the layer's rows
         self.values: list[torch.Tensor] = []
         self._layer = -1
@@ -23,26 +27,37 @@ class PackedCache(Cache):  # type: ignore[misc]  # transformers' cache class is 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
         """Store the new tokens' KV. For a latent cache, returns past and new of all requests, packed for expansion."""
         self.keys, self.values = [], []  # the layer before is used: its rows may go
-        rows = self._kv.begin_layer(layer_idx)
+        self._rows = []
+        self._rows = self._kv.begin_layer(layer_idx)
         key_width = key_states.shape[1] * key_states.shape[3]
         value_width = value_states.shape[1] * value_states.shape[3]
-        for row, (start, stop) in zip(rows, self.spans, strict=True):
+        for row, (start, stop) in zip(self._rows, self.spans, strict=True):
             elements = row.view(self._dtype)
-            if elements.shape[1] != key_width + value_width:
-                raise LayoutError(
-                    f"the model stores {key_width + value_width} elements a token, not {elements.shape[1]}"
-                )
+            stored = key_width + value_width + self._index_elements
+            if elements.shape[1] != stored:
+                raise LayoutError(f"the model stores {stored} elements a token, not {elements.shape[1]}")
             keys = elements[:, :key_width].unflatten(1, key_states.shape[1::2])
-            values = elements[:, key_width:].unflatten(1, value_states.shape[1::2])
+            values = elements[:, key_width : key_width + value_width].unflatten(1, value_states.shape[1::2])
             count = stop - start
             keys[-count:] = key_states[0, :, start:stop].transpose(0, 1)
             values[-count:] = value_states[0, :, start:stop].transpose(0, 1)
             self.keys.append(keys.transpose(0, 1))
             self.values.append(values.transpose(0, 1))
-        self._kv.end_layer(layer_idx)
+        if not self._index_elements:  # else its indexer keys are still to come
+            self._kv.end_layer(layer_idx)
         if self._latent:
             return torch.cat(self.keys, 1)[None], torch.cat(self.values, 1)[None]
         return key_states, value_states
+
+    def update_indexer(self, indexer_key_states: torch.Tensor, layer_idx: int) -> torch.Tensor:
+        """Store the new tokens' indexer keys, [1, tokens, dim]. Returns: past and new of all requests, packed."""
+        keys = []
+        for row, (start, stop) in zip(self._rows, self.spans, strict=True):
+            mine = row.view(self._dtype)[:, -self._index_elements :]
+            mine[start - stop :] = indexer_key_states[0, start:stop]
+            keys.append(mine)
+        self._kv.end_layer(layer_idx)
+        return torch.cat(keys)[None]
 
     def attended(self, key: torch.Tensor, value: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per request (keys, values) [heads, tokens, dim] of the layer that runs now."""

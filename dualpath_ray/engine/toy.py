@@ -1,7 +1,7 @@
 """Models with random weights: small ones for tests, and the shapes of large ones for benchmarks on a GPU.
 
-``toy-llama``, ``toy-qwen2``, ``toy-qwen3`` and ``toy-deepseek-v3``, with ``-32l`` for 32 layers; ``random-qwen2.5-7b`` and
-``random-deepseek-v3-4l`` (four of its layers, the last one with experts).
+``toy-llama``, ``toy-qwen2``, ``toy-qwen3``, ``toy-deepseek-v3`` and ``toy-deepseek-v3.2``, with ``-32l`` for 32 layers;
+``random-qwen2.5-7b`` and ``random-deepseek-v3-4l`` (four of its layers, the last one with experts).
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 from dualpath_ray.base.errors import ConfigError
 
-_NAME = re.compile(r"^toy-(llama|qwen2|qwen3|deepseek-v3)(?:-(\d+)l)?$")
+_NAME = re.compile(r"^toy-(llama|qwen2|qwen3|deepseek-v3(?:\.2)?)(?:-(\d+)l)?$")
 VOCAB_SIZE = 512
 
 # As published in the models' own configuration files; only DeepSeek-V3's number of layers is another.
@@ -71,7 +71,7 @@ def toy_config(model: str) -> Any:
     if not match and model not in _LARGE:
         raise ConfigError(
             f"model: there is no {model!r}; models with random weights are toy-llama, toy-qwen2, toy-qwen3, "
-            f"toy-deepseek-v3, {', '.join(_LARGE)}"
+            f"toy-deepseek-v3, toy-deepseek-v3.2, {', '.join(_LARGE)}"
         )
     import transformers
 
@@ -97,19 +97,24 @@ def toy_config(model: str) -> Any:
         return transformers.Qwen2Config(**common, num_key_value_heads=2)
     if kind == "qwen3":
         return transformers.Qwen3Config(**common, num_key_value_heads=2, head_dim=16)
-    return transformers.DeepseekV3Config(
+    latent = {
         **common,
-        num_key_value_heads=4,
-        kv_lora_rank=32,
-        q_lora_rank=32,
-        qk_rope_head_dim=16,
-        qk_nope_head_dim=16,
-        v_head_dim=16,
-        moe_intermediate_size=64,
-        n_routed_experts=4,
-        n_shared_experts=1,
-        num_experts_per_tok=2,
-        n_group=1,
-        topk_group=1,
-        first_k_dense_replace=1,
-    )
+        "num_key_value_heads": 4,
+        "kv_lora_rank": 32,
+        "q_lora_rank": 32,
+        "qk_rope_head_dim": 16,
+        "qk_nope_head_dim": 16,
+        "v_head_dim": 16,
+        "moe_intermediate_size": 64,
+        "n_routed_experts": 4,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+    }
+    if kind == "deepseek-v3":
+        return transformers.DeepseekV3Config(**latent)
+    # Each token attends to all before it: random scores tie at zero, and picks among ties depend on a batch's shape.
+    topk = common["max_position_embeddings"]
+    return transformers.DeepseekV32Config(**latent, index_topk=topk, index_n_heads=2, index_head_dim=32)

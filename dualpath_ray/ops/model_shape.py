@@ -22,7 +22,8 @@ def planning_spec(found: ModelDescription, dtype: str) -> ModelSpec:
     layers = len({name.partition(".experts.")[0] for name in experts})
     routed, per_token = _expert_counts(found.model, config) if experts else (0, 0)
     expert = sum(experts.values()) // (layers * routed) if experts else 0
-    qk_dim = found.kv_elements_per_token_layer if found.latent else found.head_dim
+    qk_dim = found.kv_elements_per_token_layer - found.index_elements if found.latent else found.head_dim
+    indexed = found.index_elements > 0
     return ModelSpec(
         name=found.model,
         num_layers=found.num_layers,
@@ -43,6 +44,9 @@ def planning_spec(found: ModelDescription, dtype: str) -> ModelSpec:
         routed_experts=routed,
         experts_per_token=per_token,
         expert_parameters=expert,
+        top_k_tokens=int(config.index_topk) if indexed else None,
+        indexer_heads=int(config.index_n_heads) if indexed else 0,
+        indexer_dim=found.index_elements,
     )
 
 

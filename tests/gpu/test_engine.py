@@ -23,7 +23,7 @@ SIZE = 16  # tokens of a block
 LENGTHS = (150, 33, 70)
 MODELS = [
     (model, dtype, layerwise)
-    for model in ("toy-qwen2", "toy-deepseek-v3")
+    for model in ("toy-qwen2", "toy-deepseek-v3", "toy-deepseek-v3.2")
     for dtype in ("float32", "bfloat16")
     for layerwise in (True, False)
 ]

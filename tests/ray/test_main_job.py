@@ -65,7 +65,7 @@ def test_every_mode_gives_the_models_own_tokens_and_exact_bytes(mode: str) -> No
     assert leftovers(system.name) == []
 
 
-@pytest.mark.parametrize("model", ["toy-qwen2", "toy-qwen3", "toy-deepseek-v3"])
+@pytest.mark.parametrize("model", ["toy-qwen2", "toy-qwen3", "toy-deepseek-v3", "toy-deepseek-v3.2"])
 def test_other_architectures_on_two_decode_nodes(model: str) -> None:
     with running({"model": model, "decode_nodes": 2, "storage.num_nodes": 2}) as (system, client):
         record = roll_out(system, client, trajectories())

@@ -14,11 +14,18 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
     """Also what attention asks (``engine/attention.py``)."""
 
     def __init__(
-        self, kv: HbmKv, spans: Sequence[tuple[int, int]], starts: Sequence[int], dtype: torch.dtype, latent: bool
+        self,
+        kv: HbmKv,
+        spans: Sequence[tuple[int, int]],
+        starts: Sequence[int],
+        dtype: torch.dtype,
+        latent: bool,
+        index_elements: int = 0,
     ) -> None:
         """Args: spans: of each request's new tokens in the packed forward; starts: position of its first new token."""
         super().__init__(layers=[])
         self._kv, self.spans, self._dtype, self._latent = kv, list(spans), dtype, latent
+        self._index_elements, self._elements = index_elements, torch.empty(0)
         self._new = [stop - start for start, stop in spans]
         self._totals = [start + new for start, new in zip(starts, self._new, strict=True)]
         firsts = kv.first_rows
@@ -47,20 +54,35 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
         elements = self._kv.begin_layer(layer_idx).view(self._dtype)
         (heads, dim), (value_heads, value_dim) = key_states.shape[1::2], value_states.shape[1::2]
         width = heads * dim
-        if elements.shape[1] != width + value_heads * value_dim:
+        stop = width + value_heads * value_dim
+        if elements.shape[1] != stop + self._index_elements:
             raise LayoutError(
-                f"the model stores {width + value_heads * value_dim} elements a token, not {elements.shape[1]}"
+                f"the model stores {stop + self._index_elements} elements a token, not {elements.shape[1]}"
             )
         elements[:, :width].index_copy_(0, self._new_rows, key_states[0].transpose(0, 1).flatten(1))
-        elements[:, width:].index_copy_(0, self._new_rows, value_states[0].transpose(0, 1).flatten(1))
-        self._kv.end_layer(layer_idx)
+        elements[:, width:stop].index_copy_(0, self._new_rows, value_states[0].transpose(0, 1).flatten(1))
+        self._elements = elements
+        if not self._index_elements:  # else its indexer keys are still to come
+            self._kv.end_layer(layer_idx)
         if self._latent:
-            rows = elements[: self._num_rows] if self._all_rows is None else elements.index_select(0, self._all_rows)
-            keys, values = rows[:, :width].unflatten(1, (heads, dim)), rows[:, width:].unflatten(1, (value_heads, -1))
+            rows = self._packed(elements)
+            keys = rows[:, :width].unflatten(1, (heads, dim))
+            values = rows[:, width:stop].unflatten(1, (value_heads, value_dim))
             return keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
         self._keys = elements[:, :width].unflatten(1, (heads, dim))
-        self._values = elements[:, width:].unflatten(1, (value_heads, value_dim))
+        self._values = elements[:, width:stop].unflatten(1, (value_heads, value_dim))
         return key_states, value_states
+
+    def update_indexer(self, indexer_key_states: torch.Tensor, layer_idx: int) -> torch.Tensor:
+        """Store the new tokens' indexer keys, [1, tokens, dim]. Returns: past and new of all requests, packed."""
+        keys = self._elements[:, -self._index_elements :]
+        keys.index_copy_(0, self._new_rows, indexer_key_states[0])
+        self._kv.end_layer(layer_idx)
+        return self._packed(keys)[None]
+
+    def _packed(self, rows: torch.Tensor) -> torch.Tensor:
+        """The requests' rows one behind the other, [all tokens, elements]."""
+        return rows[: self._num_rows] if self._all_rows is None else rows.index_select(0, self._all_rows)
 
     def memory(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(keys, values) [rows, kv_heads, dim] of the layer that runs now."""

@@ -32,6 +32,12 @@ def test_experts_and_latent_are_the_engines():
     assert kv_bytes_per_token(spec) == 4 * (32 + 16) * 4 and (spec.qk_dim, spec.value_dim) == (48, 32)
 
 
+def test_an_indexers_keys_are_cached_beside_the_latent():
+    spec = planning_spec(describe("toy-deepseek-v3.2", "float32", seed=0), "float32")
+    assert kv_bytes_per_token(spec) == 4 * (32 + 16 + 32) * 4 and (spec.qk_dim, spec.value_dim) == (48, 32)
+    assert (spec.top_k_tokens, spec.indexer_heads, spec.indexer_dim) == (4096, 2, 32)
+
+
 def test_a_model_that_transformers_cannot_build_is_named(monkeypatch):
     found = describe("toy-llama", "float32", seed=0)
     monkeypatch.setattr(model_shape, "read_config", lambda model: object())
