@@ -38,11 +38,11 @@ from dualpath_ray.traffic.effects import (
     Tick,
     WriteBlock,
 )
-from dualpath_ray.traffic.link import Link, link_path, listen, read_all
+from dualpath_ray.traffic.link import Link, LinkAt, NodeListener, link_path, listen, read_all
 from dualpath_ray.traffic.messages import Hello
 from dualpath_ray.traffic.nic import Nic
 from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
-from dualpath_ray.transport.load import transport_factory
+from dualpath_ray.transport.load import make_transport
 
 _LINK_TIMEOUT_S = 20
 _STATUS_TIMEOUT_S = 20
@@ -76,6 +76,14 @@ class NodeSpec:
     report_interval_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class NodeAt:
+    """What a peer needs to reach this node: its pool (``Transport.describe``) and its traffic manager."""
+
+    pool: bytes
+    link: LinkAt
+
+
 class TrafficManager:
     """Owns the node's pool, leases and NICs; reads and writes storage; moves KV between pools."""
 
@@ -87,7 +95,8 @@ class TrafficManager:
         self._segment = Segment.create(path, spec.layout, spec.num_slots, spec.staging_bytes, spec.buffer_key)
         self._store = open_shards(spec.store, spec.store_root, spec.layout, shards, spec.store_access, spec.node)
         self._store.attach(self._segment.bytes, str(path))
-        self._transport = transport_factory(spec.transport)(spec.node, self._segment)
+        address = ray.util.get_node_ip_address()
+        self._transport = make_transport(spec.transport, spec.node, self._segment, address)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
         self._events: queue.SimpleQueue[Event | Future[dict[str, Any]] | None] = queue.SimpleQueue()
@@ -99,7 +108,8 @@ class TrafficManager:
         self._peers: dict[str, Link] = {}
         self._failure: DualPathError | None = None
         self._stopping = False
-        self._server = listen(link_path(spec.system, spec.node), self._on_link)
+        self._server = listen(link_path(spec.system, spec.node), self._on_engine)
+        self._listener = NodeListener(address, self._on_node)
         self._thread = threading.Thread(target=self._run, name="traffic-core", daemon=True)
         self._thread.start()
 
@@ -134,20 +144,19 @@ class TrafficManager:
 
     # wiring ----------------------------------------------------------------------------------------------------------
 
-    def describe(self) -> bytes:
-        """What a peer needs to reach this node's pool."""
-        return self._transport.describe()
+    def describe(self) -> NodeAt:
+        """What a peer needs to reach this node."""
+        return NodeAt(self._transport.describe(), self._listener.at)
 
-    def connect(self, peers: dict[str, bytes]) -> None:
+    def connect(self, peers: dict[str, NodeAt]) -> None:
         """Reach the pools of the nodes of the other role, and link up with those whose name comes after ours.
 
         Raises: TransportError, LayoutError naming both nodes.
         """
-        for node, description in peers.items():
-            self._transport.connect(node, description)
+        for node, at in peers.items():
+            self._transport.connect(node, at.pool)
             if node > self._spec.node:
-                link = Link.dial(link_path(self._spec.system, node), f"node:{self._spec.node}")
-                self._add_peer(node, link)
+                self._on_node(node, Link.dial_node(at.link, self._spec.node))
         deadline = time.monotonic() + _LINK_TIMEOUT_S
         while missing := sorted(set(peers) - set(self._peers)):
             if time.monotonic() > deadline:
@@ -156,20 +165,16 @@ class TrafficManager:
                 )
             time.sleep(0.01)
 
-    def _on_link(self, name: str, link: Link) -> None:
-        kind, _, who = name.partition(":")
-        if kind == "engine":
-            self._engines[int(who)] = link
-            self._events.put(FromEngine(Hello(name)))
-            read_all(link, lambda m: self._events.put(FromEngine(m)), lambda: self._lost(f"engine {who}"), name)
-        else:
-            self._add_peer(who, link)
+    def _on_engine(self, name: str, link: Link) -> None:
+        engine = int(name.partition(":")[2])
+        self._engines[engine] = link
+        self._events.put(FromEngine(Hello(name)))
+        read_all(link, lambda m: self._events.put(FromEngine(m)), lambda: self._lost(f"engine {engine}"), name)
 
-    def _add_peer(self, node: str, link: Link) -> None:
+    def _on_node(self, node: str, link: Link) -> threading.Thread:
         self._peers[node] = link
-        read_all(
-            link, lambda m: self._events.put(FromPeer(node, m)), lambda: self._lost(f"node {node}"), f"peer:{node}"
-        )
+        lost = partial(self._lost, f"node {node}")
+        return read_all(link, lambda m: self._events.put(FromPeer(node, m)), lost, f"peer:{node}")
 
     def _lost(self, who: str) -> None:
         if not self._stopping:
@@ -313,6 +318,7 @@ class TrafficManager:
         self._stopping = True
         self._events.put(None)
         self._server.close()
+        self._listener.close()
         for link in (*self._engines.values(), *self._peers.values()):
             link.close()
         for pool in (self._reads, self._writes):

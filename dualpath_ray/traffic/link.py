@@ -1,22 +1,40 @@
-"""Links between engines and traffic managers: framed messages over Unix sockets.
+"""Links between engines and traffic managers, and between traffic managers: framed messages over sockets.
 
-Blocking and ordered; the end of the stream is the proof that the process behind it is gone.
+Blocking and ordered; the end of the stream is the proof that the process behind it is gone. An engine is on the host of
+its traffic manager: a Unix socket. Two traffic managers need not be: TCP.
 """
 
 import contextlib
+import hmac
+import secrets
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dualpath_ray.base.errors import TransportError
+from dualpath_ray.base.tcp_server import TcpServer, end, make_ready
 from dualpath_ray.kv.segment import PREFIX, SHM_DIR
 from dualpath_ray.traffic.messages import Hello, decode, encode
 
 _LENGTH = struct.Struct("<I")
+_TOKEN_BYTES = 32
+_GREETING = struct.Struct(f"<8s{_TOKEN_BYTES}s")  # the first bytes over TCP: magic, token
+_MAGIC = b"DPLINK01"
+_CONNECT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAt:
+    """Where a traffic manager waits for others, and the secret that proves one to be of its system."""
+
+    host: str
+    port: int
+    token: bytes
 
 
 def link_path(system: str, node: str) -> Path:
@@ -51,6 +69,24 @@ class Link:
                         f"{name} cannot reach the traffic manager at {path}: {error.strerror}"
                     ) from error
                 time.sleep(0.05)
+        link = cls(sock)
+        link.send(Hello(name))
+        return link
+
+    @classmethod
+    def dial_node(cls, at: LinkAt, name: str) -> "Link":
+        """Connect to the traffic manager of another node.
+
+        Raises: TransportError when nobody listens there.
+        """
+        try:
+            sock = socket.create_connection((at.host, at.port), _CONNECT_S)
+            make_ready(sock, None)
+            sock.sendall(_GREETING.pack(_MAGIC, at.token))
+        except OSError as error:
+            raise TransportError(
+                f"{name} cannot reach the traffic manager at {at.host}:{at.port}: {error.strerror or error}"
+            ) from error
         link = cls(sock)
         link.send(Hello(name))
         return link
@@ -94,6 +130,37 @@ def read_all(link: Link, on_message: Callable[[Any], None], on_end: Callable[[],
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
+
+
+class NodeListener:
+    """Accepts the links of other nodes' traffic managers at ``at``."""
+
+    def __init__(self, host: str, on_link: Callable[[str, Link], threading.Thread]) -> None:
+        """Args: on_link: gets the name from the Hello and the link; returns the thread that reads it.
+
+        Raises: OSError when ``host`` is no address of this machine.
+        """
+        self._on_link = on_link
+        self._server = TcpServer(host, "node-links", self._serve)
+        self.at = LinkAt(host, self._server.port, secrets.token_bytes(_TOKEN_BYTES))
+
+    def _serve(self, connection: socket.socket) -> None:
+        greeting = connection.recv(_GREETING.size, socket.MSG_WAITALL)
+        if len(greeting) < _GREETING.size:
+            return
+        magic, token = _GREETING.unpack(greeting)
+        if magic != _MAGIC or not hmac.compare_digest(token, self.at.token):
+            return  # a stranger is told nothing
+        connection.settimeout(None)  # a node may be silent for as long as it likes
+        link = Link(connection)
+        hello = link.receive()
+        if isinstance(hello, Hello):
+            self._on_link(hello.name, link).join()
+        end(connection)
+
+    def close(self) -> None:
+        """Every link that was accepted ends."""
+        self._server.close()
 
 
 def listen(path: Path, on_link: Callable[[str, Link], None]) -> socket.socket:

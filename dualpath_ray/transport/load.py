@@ -12,11 +12,22 @@ from dualpath_ray.transport.sockets import SocketTransport
 MakeTransport = Callable[[str, Segment], Transport]
 
 
+ADDRESSED: dict[str, Callable[[str, Segment, str], Transport]] = {"auto": AutoTransport, "sockets": SocketTransport}
 TRANSPORTS: dict[str, MakeTransport] = {
     "auto": AutoTransport,
     "shared_memory": SharedMemoryTransport,
     "sockets": SocketTransport,
 }
+
+
+def make_transport(spec: str, node: str, segment: Segment, address: str) -> Transport:
+    """A node's transport. Args: address: of its compute NIC; one of the user's own finds out for itself.
+
+    Raises: ConfigError as ``transport_factory``.
+    """
+    if spec in ADDRESSED:
+        return ADDRESSED[spec](node, segment, address)
+    return transport_factory(spec)(node, segment)
 
 
 def transport_factory(spec: str) -> MakeTransport:

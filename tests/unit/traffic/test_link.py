@@ -1,44 +1,89 @@
-"""Links over Unix sockets: ordered, and their end is told."""
+"""Links over Unix sockets and TCP: ordered, their end is told, and a stranger gets none."""
 
 import os
 import queue
 import secrets
+import socket
+from dataclasses import replace
 
 import pytest
 
 from dualpath_ray.base.errors import TransportError
-from dualpath_ray.traffic.link import Link, link_path, listen, read_all
+from dualpath_ray.traffic.link import Link, NodeListener, link_path, listen, read_all
 from dualpath_ray.traffic.messages import LayerOut, Revoke
 
 
-@pytest.fixture
-def server():
-    """(path, queue of (name, link)) of somebody who listens."""
-    path = link_path(f"test-{os.getpid()}-{secrets.token_hex(4)}", "n0")
-    links: queue.Queue = queue.Queue()
-    sock = listen(path, lambda name, link: links.put((name, link)))
-    yield path, links
-    sock.close()
-    path.unlink(missing_ok=True)
+class Listening:
+    """Somebody who listens over a Unix socket or TCP; ``messages`` holds (name, message) and (name, "end")."""
+
+    def __init__(self, kind):
+        self.messages: queue.Queue = queue.Queue()
+        self.kind, self.path = kind, link_path(f"test-{os.getpid()}-{secrets.token_hex(4)}", "n0")
+        if kind == "unix":
+            self.server = listen(self.path, self.read)
+        else:
+            self.server = NodeListener("127.0.0.1", self.read)
+
+    def read(self, name, link):
+        self.link = link
+        return read_all(link, lambda m: self.messages.put((name, m)), lambda: self.messages.put((name, "end")), name)
+
+    def dial(self, name):
+        return Link.dial(self.path, name) if self.kind == "unix" else Link.dial_node(self.server.at, name)
 
 
-def test_messages_arrive_in_order_and_the_end_is_told(server):
-    path, links = server
-    here = Link.dial(path, "engine:0")
-    name, there = links.get(timeout=10)
-    assert name == "engine:0"
-    got: queue.Queue = queue.Queue()
-    thread = read_all(there, got.put, lambda: got.put("end"), "reader")
+@pytest.fixture(params=["unix", "tcp"])
+def listening(request):
+    made = Listening(request.param)
+    yield made
+    made.server.close()
+    made.path.unlink(missing_ok=True)
+
+
+def test_messages_arrive_in_order_and_the_end_is_told(listening):
+    here = listening.dial("engine:0")
     sent = [LayerOut(0, 1, layer) for layer in range(200)] + [Revoke("x" * 100_000, 1)]
     for message in sent:
         here.send(message)
     here.close()
-    assert [got.get(timeout=10) for _ in sent] == sent
-    assert got.get(timeout=10) == "end"
-    thread.join(10)
+    for wanted in [*sent, "end"]:
+        assert listening.messages.get(timeout=10) == ("engine:0", wanted)
     with pytest.raises(TransportError, match="while sending LayerOut"):
         for _ in range(100):
             here.send(sent[0])
+
+
+def test_the_other_way_and_the_end_of_who_listened(listening):
+    here = listening.dial("p0")
+    here.send(LayerOut(0, 1, 2))
+    assert listening.messages.get(timeout=10) == ("p0", LayerOut(0, 1, 2))
+    listening.link.send(LayerOut(3, 4, 5))
+    assert here.receive() == LayerOut(3, 4, 5)
+    listening.link.close()
+    assert here.receive() is None
+    assert listening.messages.get(timeout=10) == ("p0", "end")
+
+
+@pytest.mark.parametrize("listening", ["tcp"], indirect=True)
+def test_a_stranger_is_told_nothing(listening):
+    at = listening.server.at
+    for first in (b"GET / HTTP/1.1\r\n\r\n" * 4, b"DPLINK01" + bytes(32)):
+        with socket.create_connection((at.host, at.port)) as stranger:
+            stranger.sendall(first)
+            assert stranger.recv(1) == b""
+    wrong = Link.dial_node(replace(at, token=bytes(32)), "p9")
+    assert wrong.receive() is None and listening.messages.empty()
+
+
+@pytest.mark.parametrize("listening", ["tcp"], indirect=True)
+def test_closing_ends_what_was_accepted(listening):
+    here = listening.dial("p0")
+    here.send(LayerOut(0, 1, 2))
+    listening.messages.get(timeout=10)
+    listening.server.close()
+    assert here.receive() is None
+    with pytest.raises(TransportError, match=r"p1 cannot reach the traffic manager at 127\.0\.0\.1:\d+: "):
+        listening.dial("p1")
 
 
 def test_nobody_listens():
