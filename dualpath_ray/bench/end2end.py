@@ -37,7 +37,7 @@ class End2EndRow:
     bytes_per_s: float
     limit_name: str
     limit_bytes_per_s: float
-    ratio_to_limit: float
+    ratio_to_limit: float | None
     cpu_s_per_gb: float | None  # of all actors, over everything they do; the oracle's NICs count nothing
     latency_s: float | None  # what a block takes is for `bench transport`
 
@@ -75,7 +75,7 @@ def gpu_of(config: ClusterConfig) -> dict[str, str]:
 
 def make_row(transport: str, record: RunRecord, check: TokenCheck, default: RunRecord, block_bytes: int) -> End2EndRow:
     """One run beside the default's of the same mode. Pure."""
-    moved = _cnic_bytes(record)
+    moved, limit = _cnic_bytes(record), _cnic_bytes(default) / default.jct_s
     return End2EndRow(
         name=f"{transport}, {record.mode}",
         block_bytes=block_bytes,
@@ -88,8 +88,8 @@ def make_row(transport: str, record: RunRecord, check: TokenCheck, default: RunR
         num_other_tokens=other_tokens(record.generated, default.generated),
         bytes_per_s=moved / record.jct_s,
         limit_name=f"{DEFAULT}, {record.mode}",
-        limit_bytes_per_s=_cnic_bytes(default) / default.jct_s,
-        ratio_to_limit=default.jct_s / record.jct_s,  # the same job moves the same bytes
+        limit_bytes_per_s=limit,
+        ratio_to_limit=moved / record.jct_s / limit if limit else None,
         cpu_s_per_gb=record.cpu_s / moved * 1e9 if moved else None,
         latency_s=None,
     )

@@ -1,6 +1,6 @@
 """``dualpath bench layerwise``: prefill over a long cached context, its layers brought while others compute (section 4.1).
 
-The engine's own parts run: its model adapter, and its memory with the loader and pusher threads, over a page-locked pool
+The engine's own parts run: its model adapter, and its memory with its three buffers and streams, over a page-locked pool
 of scattered blocks. What is missing is the traffic manager: every staging region is free at once. Beside it, in the same
 rounds: the same forward with the KV in HBM already, the same copies alone, and the forward without overlap.
 """
@@ -134,6 +134,7 @@ class _LayerwiseBench:
             layerwise: HbmBatches(self._access, 0, layerwise, lambda message: None) for layerwise in (True, False)
         }
         self._slots = np.random.default_rng(0).permutation(largest * self._blocks)
+        self._peak = 0
         self._tokens = np.random.default_rng(1).integers(100, description.vocab_size, new_tokens).tolist()
 
     def row(self, batch: int, rounds: int) -> LayerwiseRow:
@@ -222,7 +223,11 @@ class _LayerwiseBench:
         memory = self._memories[layerwise]
         memory.meter.peak_bytes = 0
         kv = self._batch_kv(batch, layerwise)
-        logits = self._forward(batch, kv)
+        try:
+            logits = self._forward(batch, kv)
+        except torch.OutOfMemoryError:
+            kv.abandon()
+            raise
         kv.finish()
         if layerwise:
             self._peak = memory.meter.peak_bytes

@@ -218,6 +218,7 @@ class Client:
             hit_tokens=hits * layout.block_tokens,
             max_new_tokens=params.max_tokens,
             num_samples=params.num_samples,
+            prompt_copies=self._plan.prompt_copies(params.num_samples),
             payload=client_payload(
                 self._id,
                 tokens.tobytes(),
@@ -263,9 +264,11 @@ class Client:
                 f"token_ids: {len(tokens)} prompt and {params.max_tokens} new tokens pass the context limit of "
                 f"{plan.max_context_tokens} (engine.max_context_tokens)"
             )
-        if plan.hbm_tokens_of(len(tokens), params.num_samples, params.max_tokens) > plan.hbm_tokens:
+        copies = plan.prompt_copies(params.num_samples)
+        if copies * len(tokens) + params.num_samples * params.max_tokens > plan.hbm_tokens:
+            prompts = f"{copies} x {len(tokens)}" if copies > 1 else str(len(tokens))
             raise RequestRefusedError(
-                f"num_samples: {len(tokens)} prompt tokens and {params.num_samples} x {params.max_tokens} new ones need more KV "
+                f"num_samples: {prompts} prompt tokens and {params.num_samples} x {params.max_tokens} new ones need more KV "
                 f"memory than a decode engine's {plan.hbm_tokens} tokens (engine.hbm_kv_bytes)"
             )
         for key, slots in (("node.de_buffer_bytes", plan.de_slots), ("node.pe_buffer_bytes", plan.pe_slots)):

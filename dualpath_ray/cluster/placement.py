@@ -134,20 +134,24 @@ class Placement:
                 "engines share one, or the number of nodes, or add Ray nodes"
             )
 
-    def reserve(self, role: str, cpus: float, gpus: float, timeout_s: float) -> PlacementGroupSchedulingStrategy:
+    def reserve(
+        self, role: str, num_engines: int, cpus: float, gpus: float, timeout_s: float
+    ) -> PlacementGroupSchedulingStrategy:
         """A place for one logical node: all its actors on one Ray node with this role's label, where nodes have labels.
 
+        Args:   cpus, gpus: of an engine; a share of a GPU is of one device.
         Raises: ConfigError when no Ray node has room in time.
         """
-        selector = [{ROLE_LABEL: role}] if role in self._labels else None
-        bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
-        group = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=selector)
+        selector = [{ROLE_LABEL: role}] * num_engines if role in self._labels else None
+        bundles = [{"CPU": cpus, **({"GPU": gpus} if gpus else {})}] * num_engines
+        group = placement_group(bundles, strategy="STRICT_PACK", bundle_label_selector=selector)
         self._groups.append(group)
         if not group.wait(timeout_s):
             where = f" with label {ROLE_LABEL}={role}" if selector else ""
             and_gpus = f" and {gpus:g} GPUs" if gpus else ""
             key = "engine.cpus and engine.gpus" if gpus else "engine.cpus"
-            raise ConfigError(f"{key}: no Ray node{where} has {cpus:g} free CPUs{and_gpus} for a {role} node")
+            each = f" for each of {num_engines} engines" if num_engines > 1 else ""
+            raise ConfigError(f"{key}: no Ray node{where} has {cpus:g} free CPUs{and_gpus}{each} of a {role} node")
         return PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=False)
 
     def options_for(self, role: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dualpath_ray.engine.device import num_cuda_devices
 from dualpath_ray.engine.prefill import PrefillLimits
 from dualpath_ray.engine.profile import ALPHA_S, EngineProfile
 from dualpath_ray.engine.pull import local_model
+from dualpath_ray.engine.toy import is_large_shape
 from dualpath_ray.kv.keys import KeyScope
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import SHM_DIR, segment_bytes
@@ -71,10 +72,9 @@ class SystemPlan:
         region = self.max_context_tokens * self.layout.bytes_per_token_layer
         return self.config.node.gpus * self.staging_layers * region
 
-    def hbm_tokens_of(self, prompt_tokens: int, num_samples: int, max_tokens: int) -> int:
-        """What a request takes of a decode engine: on a GPU each sample has a copy of the prompt."""
-        copies = num_samples if self.config.engine.device == "cuda" else 1
-        return copies * prompt_tokens + num_samples * max_tokens
+    def prompt_copies(self, num_samples: int) -> int:
+        """Of a prompt's KV in a decode engine: on a GPU each sample has its own."""
+        return num_samples if self.config.engine.device == "cuda" else 1
 
     def shared_memory_bytes(self) -> int:
         """Segments of all nodes."""
@@ -180,8 +180,7 @@ def check_machine(plan: SystemPlan, store_bytes: int = 0) -> None:
     with naming(plan.source):
         if plan.config.engine.device == "cuda":
             _check_gpus(plan)
-        else:
-            _check_memory(plan)
+        _check_memory(plan)
         _check_shared_memory(plan, store_bytes)
         _check_cores(plan)
         if plan.config.storage.path is not None and not plan.config.scheduler.oracle:
@@ -212,6 +211,8 @@ def _plan(config: ClusterConfig, source: str, wanted_context: int | None) -> Sys
     load_policy(config.scheduler.read_path)  # these three raise here what would otherwise end a half-started system
     store_factory(config.storage.store)
     transport_factory(config.transport)
+    if is_large_shape(config.model) and config.engine.device != "cuda":
+        raise ConfigError(f"model: the weights of {config.model} are made on a GPU; set engine.device: cuda")
     if not config.scheduler.prefetch:
         raise ConfigError("scheduler.prefetch: false is for `dualpath simulate`; a running system always prefetches")
     description = describe(local_model(config.model), config.engine.dtype, config.seed)
@@ -295,16 +296,24 @@ def _check_cores(plan: SystemPlan) -> None:
 
 
 def _check_gpus(plan: SystemPlan) -> None:
-    have, needed = num_cuda_devices(), plan.num_engines * plan.gpus_per_engine
+    """A model is on one device, so an engine's share is of one."""
+    have = num_cuda_devices()
     if not have:
         raise ConfigError(
             "engine.device: cuda, but torch finds no CUDA device here; use cpu, or install a torch for CUDA"
         )
-    if needed > have:
+    fit = have * engines_per_gpu(plan.gpus_per_engine)
+    if plan.num_engines > fit:
+        share = 1 / -(-plan.num_engines // have)
         raise ConfigError(
-            f"engine.gpus: {plan.num_engines} engines of {plan.gpus_per_engine:g} GPUs are more than this machine's {have}; "
-            f"{have / plan.num_engines:.3g} lets them share"
+            f"engine.gpus: of {plan.num_engines} engines with {plan.gpus_per_engine:g} of a GPU each, {fit} fit on this "
+            f"machine's {have}; {int(share * 100) / 100:g} lets all of them share"
         )
+
+
+def engines_per_gpu(share: float) -> int:
+    """Engines that take ``share`` of a GPU each and fit on one. Pure."""
+    return int(1 / share + 1e-6)
 
 
 def _check_memory(plan: SystemPlan) -> None:

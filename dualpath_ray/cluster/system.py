@@ -168,9 +168,8 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         progress(f"the store stays in {root}")
     for node in config.node_names:
         role = Role.PREFILL if node in config.prefill_names else Role.DECODE
-        share = config.node.gpus
         place = placement.reserve(
-            role, share * plan.cpus_per_engine, share * plan.gpus_per_engine, config.startup_timeout_s
+            role, config.node.gpus, plan.cpus_per_engine, plan.gpus_per_engine, config.startup_timeout_s
         )
         spec = plan.node_spec(system.name, node, root, store_spec)
         handles.traffic[node] = TrafficManagerActor.options(

@@ -58,7 +58,9 @@ class EngineConfig(Section):
     """The torch engines."""
 
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
-    gpus: PositiveFloat = Field(1.0, description="Share of a GPU of an engine on cuda; 0.5 puts two engines on one.")
+    gpus: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of a GPU of an engine on cuda; 0.5 puts two engines on one."
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type of weights and KV; bfloat16 is what GPUs are fast at."
     )

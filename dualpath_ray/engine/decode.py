@@ -84,7 +84,6 @@ class DecodeLoop:
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._requests: OrderedDict[str, _Running] = OrderedDict()
         self._cancelled_early: deque[str] = deque(maxlen=1024)
-        self._no_room: deque[PromptComplete] = deque()  # complete prompts that wait for a sequence to end
         self._loading: deque[tuple[PromptComplete, Loading]] = deque()
         self.num_steps = self.generated_tokens = 0
         self.compute_s = 0.0
@@ -116,6 +115,8 @@ class DecodeLoop:
             self._take_loaded()
             if active := self._active():
                 self._step(active)
+            elif self._loading:  # nothing else to do
+                self._loading[0][1].wait()
 
     def _active(self) -> list[tuple[_Running, _Sequence]]:
         return [(r, s) for r in self._requests.values() if r.loaded for s in r.sequences if not s.done]
@@ -159,33 +160,21 @@ class DecodeLoop:
         )
 
     def _load(self, message: PromptComplete) -> None:
-        """H2D begins: the prompt's KV from the DE buffer. Who finds no room waits in order."""
+        """H2D begins: the prompt's KV from the DE buffer."""
         running = self._requests.get(message.request_id)
         if running is None or running.request.attempt != message.attempt:
             return
         running.loading, running.complete_s = True, time.time()
-        self._no_room.append(message)
-        self._begin_loads()
-
-    def _begin_loads(self) -> None:
-        while self._no_room:
-            message = self._no_room[0]
-            request = self._requests[message.request_id].request  # it does not end before it is loaded
-            params = request.params
-            loading = self._memory.load(message.slots, request.prompt_tokens, params.max_tokens, params.num_samples)
-            if loading is None:
-                return
-            self._loading.append((self._no_room.popleft(), loading))
+        params = running.request.params
+        prompt = running.request.prompt_tokens
+        loading = self._memory.load(message.slots, prompt, params.max_tokens, params.num_samples)
+        self._loading.append((message, loading))
+        self._take_loaded()
 
     def _take_loaded(self) -> None:
-        """Prompts that are in the engine's memory join; with nothing else to do, the next one is waited for."""
-        while self._loading:
-            message, loading = self._loading[0]
-            if not loading.done():
-                if self._active():
-                    return
-                loading.wait()
-            self._loading.popleft()
+        """Prompts that are in the engine's memory join, in order."""
+        while self._loading and self._loading[0][1].done():
+            message, loading = self._loading.popleft()
             self._join(message, loading.kv)
 
     def _join(self, message: PromptComplete, kv_of_samples: Sequence[Any]) -> None:
@@ -319,7 +308,6 @@ class DecodeLoop:
             return
         for each in running.sequences:
             self._memory.free(each.kv)
-        self._begin_loads()
         now = time.time()
         layout = self._layout
         facts = {

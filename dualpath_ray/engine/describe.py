@@ -52,7 +52,11 @@ def describe(model: str, dtype: str, seed: int) -> ModelDescription:
     else:
         head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
         elements = 2 * int(getattr(config, "num_key_value_heads", None) or heads) * head_dim
-    index_elements = int(getattr(config, "index_head_dim", None) or 0)  # a key of the indexer (DeepSeek-V3.2)
+    index_elements = int(getattr(config, "index_head_dim", None) or 0)  # a key of the indexer
+    if index_elements and config.model_type != "deepseek_v32":
+        raise ConfigError(
+            f"model: {model} ({type(config).__name__}) has an indexer of its own kind; of models with one, DeepSeek-V3.2 is served"
+        )
     return ModelDescription(
         model=model,
         fingerprint=_fingerprint(model, config, dtype, seed),

@@ -56,8 +56,8 @@ class Loading:
 class DecodeMemory(Protocol):
     """Of a decode engine: KV of its sequences. ``kv`` below is what ``load`` gave."""
 
-    def load(self, slots: Sequence[int], prompt_tokens: int, max_tokens: int, num_samples: int) -> Loading | None:
-        """Begin to copy a prompt out of its slots. None while there is no room: ask again when a sequence has ended."""
+    def load(self, slots: Sequence[int], prompt_tokens: int, max_tokens: int, num_samples: int) -> Loading:
+        """Begin to copy a prompt out of its slots. There is room: the scheduler counts what requests take."""
         ...
 
     def step(self, sequences: Sequence[tuple[Any, int]]) -> Any:

@@ -2,7 +2,8 @@
 
 Two hooks of transformers: ``Cache.update`` sees what a model stores (so that MLA stores its latent), and the attention
 registry takes ragged requests without padding. A layer's KV of one request is uint8 [tokens, bytes_per_token_layer]:
-for each token the elements that ``update`` got as keys, then those it got as values. Only this module knows that.
+for each token the elements that ``update`` got as keys, then those it got as values, then an indexer's key. Only the two
+caches know that (``packed_cache.py``, ``hbm/cache.py``).
 """
 
 from collections.abc import Sequence

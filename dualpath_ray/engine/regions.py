@@ -47,5 +47,5 @@ class Regions:
         """Until one of these layers' regions may be used. Raises: TransportError when the traffic manager is gone."""
         with self._arrival:
             self._arrival.wait_for(lambda: self._gone or any(layer in self._arrived for layer in layers))
-            if self._gone:
+            if not any(layer in self._arrived for layer in layers):
                 raise TransportError("the traffic manager is gone")

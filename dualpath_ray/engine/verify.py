@@ -10,16 +10,18 @@ import torch
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.model import TORCH_DTYPES, load_model
 
-# Logits closer than this may swap: matrix products depend on the shape of a batch. A bfloat16 of 16 to 32 has a spacing of
-# an eighth, and sums of different order end a few of them apart.
-NEAR_TIES = {"float32": 1e-3, "bfloat16": 0.5}
+# Logits closer than this may swap, since matrix products depend on the shape of a batch: an absolute difference, or a few
+# spacings of the type, of which sums of different order end apart.
+NEAR_TIE, NEAR_SPACINGS = 1e-3, 4
+MOST_NEAR_TIES = {"float32": 0.005, "bfloat16": 0.02}  # of the tokens compared
 
 
 class PlainModel:
     """The model as transformers runs it by itself."""
 
     def __init__(self, description: ModelDescription, seed: int, dtype: str = "float32", device: str = "cpu") -> None:
-        self._description, self._device, self._near_tie = description, device, NEAR_TIES[dtype]
+        self._description, self._device = description, device
+        self._spacing = torch.finfo(TORCH_DTYPES[dtype]).eps
         self._model = load_model(description.model, TORCH_DTYPES[dtype], seed, device)
 
     @torch.inference_mode()
@@ -27,7 +29,7 @@ class PlainModel:
         """(tokens compared, near ties, wrong tokens) of the generated spans [start, stop) of a final context.
 
         A token is right when it is the argmax of the plain forward at its position, and a near tie when its logit is
-        within ``NEAR_TIES`` of the argmax's.
+        as near to the argmax's as ``NEAR_TIE`` and ``NEAR_SPACINGS`` say.
         """
         positions = torch.tensor([p for start, stop in spans for p in range(start, stop)])
         if not len(positions):
@@ -41,7 +43,8 @@ class PlainModel:
         best = logits.max(1).values
         chosen = logits.gather(1, ids[0, positions][:, None])[:, 0]
         argmax = logits.argmax(1) == ids[0, positions]
-        near = ~argmax & (best - chosen <= self._near_tie)
+        tolerance = (NEAR_SPACINGS * self._spacing * best.abs()).clamp(min=NEAR_TIE)
+        near = ~argmax & (best - chosen <= tolerance)
         return len(positions), int(near.sum()), int((~argmax & ~near).sum())
 
     def generate_again(

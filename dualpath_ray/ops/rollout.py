@@ -286,11 +286,13 @@ def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> li
     """Every generated token of every run against the plain model; one trajectory against ``generate`` itself."""
     import torch
 
-    from dualpath_ray.engine.verify import PlainModel, check_all
+    from dualpath_ray.engine.device import num_cuda_devices
+    from dualpath_ray.engine.verify import MOST_NEAR_TIES, PlainModel, check_all
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     plan, engine = prepared.runs[0].plan, prepared.config.engine
-    plain = PlainModel(plan.description, prepared.config.seed, engine.dtype, engine.device)
+    device = engine.device if num_cuda_devices() else "cpu"  # of a driver outside the cluster
+    plain = PlainModel(plan.description, prepared.config.seed, engine.dtype, device)
     known: dict[tuple[int, ...], tuple[int, int, int]] = {}
     generated: dict[tuple[int, ...], list[int]] = {}
     checks = []
@@ -299,7 +301,7 @@ def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> li
         name, context = next(iter(record.contexts.items()))
         spans = record.generated_spans[name]
         by_itself = plain.generate_again(context, spans, generated)
-        checks.append(TokenCheck(compared, ties, wrong + by_itself))
+        checks.append(TokenCheck(compared, ties, wrong + by_itself, MOST_NEAR_TIES[engine.dtype]))
         echo(
             f"  {record.mode}: {compared} tokens, {ties} near ties, {wrong} wrong; {name} by generate(): {by_itself} wrong"
         )

@@ -77,11 +77,19 @@ def load_live_runs(directory: Path) -> list[LiveRun]:
 
 
 def join_repeats(runs: Sequence[LiveRun]) -> list[LiveRun]:
-    """Runs of the same name are one run that was repeated: all its turns, and the mean JCT."""
-    repeats: dict[str, list[LiveRun]] = {}
+    """Runs of one name, configuration and workload are one run that was repeated: all its turns, and the mean JCT."""
+    repeats: list[list[LiveRun]] = []
     for run in runs:
-        repeats.setdefault(run.name, []).append(run)
-    return [_joined(same) for same in repeats.values()]
+        same = next((each for each in repeats if _is_repeat(run, each[0])), None)
+        if same is None:
+            repeats.append([run])
+        else:
+            same.append(run)
+    return [_joined(same) for same in repeats]
+
+
+def _is_repeat(run: LiveRun, other: LiveRun) -> bool:
+    return (run.name, run.config, run.trajectories) == (other.name, other.config, other.trajectories)
 
 
 def _joined(runs: list[LiveRun]) -> LiveRun:

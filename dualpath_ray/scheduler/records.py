@@ -15,6 +15,7 @@ def request_to_json(request: Request) -> dict[str, object]:
         "hit_tokens": request.hit_tokens,
         "max_new_tokens": request.max_new_tokens,
         "num_samples": request.num_samples,
+        "prompt_copies": request.prompt_copies,
     }
 
 

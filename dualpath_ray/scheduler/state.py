@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the history is made of the loads below
     from dualpath_ray.scheduler.sharing import SharedOut
 
 
-RequestFacts = tuple[str, int, str, int, int, int, int]  # the fields of a Request but its payload
+RequestFacts = tuple[str, int, str, int, int, int, int, int]  # the fields of a Request but its payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,13 @@ class Request:
     hit_tokens: int  # of the prompt; to be read from storage
     max_new_tokens: int
     num_samples: int = 1
+    prompt_copies: int = 1  # of its KV in a decode engine: samples share one on a CPU, each has its own on a GPU
     payload: object = field(default=None, compare=False)  # what the engines need and the scheduler does not look at
 
     @property
     def total_tokens(self) -> int:
-        """len(r) at a DE: what it takes of HBM there; samples share a prompt. A PE computes ``prompt_tokens`` of it."""
-        return self.prompt_tokens + self.num_samples * self.max_new_tokens
+        """len(r) at a DE: what it takes of HBM there. A PE computes ``prompt_tokens`` of it."""
+        return self.prompt_copies * self.prompt_tokens + self.num_samples * self.max_new_tokens
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a call with its fields: what a dataclass with slots does otherwise looks them up one by one."""
@@ -53,6 +54,7 @@ class Request:
             self.hit_tokens,
             self.max_new_tokens,
             self.num_samples,
+            self.prompt_copies,
         )
 
 

@@ -65,7 +65,7 @@ class KernelCopy:
         _kernel()
 
     def prepare(self, host: np.ndarray, device: np.ndarray, nbytes: int) -> BlockList:
-        addresses = torch.from_numpy(np.stack([host, device]).view(np.int64)).cuda()
+        addresses = torch.from_numpy(np.stack([host, device]).view(np.int64)).pin_memory().to("cuda", non_blocking=True)
         return BlockList(host, device, nbytes, addresses)
 
     def to_device(self, blocks: BlockList, host_offset: int = 0, device_offset: int = 0) -> None:

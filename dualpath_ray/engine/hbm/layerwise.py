@@ -14,6 +14,7 @@ from itertools import accumulate
 import numpy as np
 import torch
 
+from dualpath_ray.base.errors import TransportError
 from dualpath_ray.engine.hbm.pool_access import PoolAccess
 from dualpath_ray.engine.hbm.port import BlockList
 from dualpath_ray.engine.meter import KvMeter, LayerTimes
@@ -77,7 +78,7 @@ class HbmBatchKv:
         self._times = _Times()
         self.times = LayerTimes()
         self.loads = any(p.start for p in self._plans)
-        self._leaving: queue.SimpleQueue[torch.cuda.Event] = queue.SimpleQueue()
+        self._leaving: queue.SimpleQueue[torch.cuda.Event | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
         self._teller = threading.Thread(target=self._tell, name="kv-teller", daemon=True)
         self._teller.start()
@@ -134,7 +135,10 @@ class HbmBatchKv:
         missing = self._issue()
         while not issued():
             assert missing, "nothing is missing, and yet nothing can be issued"
-            self._regions.wait_any(missing)
+            try:
+                self._regions.wait_any(missing)
+            except TransportError as error:
+                raise self._failure or error from error  # what the teller has seen is the cause
             missing = self._issue()
 
     def _copy_in(self, layer: int, region: int) -> None:
@@ -187,6 +191,7 @@ class HbmBatchKv:
         self._computed.append(_mark())
 
     def end_layer(self, layer: int) -> None:
+        assert layer == len(self._written)
         written = torch.cuda.Event()
         written.record()
         self._written.append(written)
@@ -204,16 +209,27 @@ class HbmBatchKv:
         self.times = self._times.read(self._computed, time.monotonic())
         self._buffers.clear()
 
+    def abandon(self) -> None:
+        """The forward failed: nobody will call ``finish``."""
+        self._leaving.put(None)
+        torch.cuda.synchronize()
+        self._meter.add(-self._nbytes)
+        self._buffers.clear()
+
     # teller thread ---------------------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
         """The traffic manager hears of each layer when its new rows are in the region."""
         try:
             for layer in range(self._layout.num_layers):
-                self._leaving.get().synchronize()
+                left = self._leaving.get()
+                if left is None:
+                    return
+                left.synchronize()
                 self._send(LayerOut(self._engine, self._batch, layer))
         except Exception as error:  # the traffic manager is gone, or the GPU
             self._failure = error
+            self._regions.put(None)  # no region will come any more: whoever waits for one must hear of it
 
 
 def _mark() -> torch.cuda.Event:

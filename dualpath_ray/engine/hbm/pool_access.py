@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.engine.hbm.page_lock import lock
 from dualpath_ray.engine.hbm.port import BlockCopy
 from dualpath_ray.engine.hbm.probe import choose, probe
@@ -13,11 +14,18 @@ class PoolAccess:
     """``way`` copies Layer Blocks. ``tensor`` is the whole segment, uint8 [bytes]."""
 
     def __init__(self, segment: Segment) -> None:
-        """Measures; nothing else may use the pool meanwhile. Raises: ConfigError when it cannot be page-locked."""
+        """Measures, by writing what is there back; no request may use the pool yet.
+
+        Raises: ConfigError when it cannot be page-locked, or there is no way to copy.
+        """
         self._segment, self.layout = segment, segment.layout
         lock(segment.bytes)
         self.tensor = torch.from_numpy(segment.bytes)
         probed = probe(segment.slots.reshape(-1), self.layout.layer_block_bytes, self.layout.slot_bytes)
+        if not probed:
+            raise ConfigError(
+                "engine.device: cuda needs CUDA 12.8 or later, or the extra gpu-cu12 or gpu-cu13, to copy blocks; install one"
+            )
         self.way: BlockCopy = choose(probed).way
 
     def layer_blocks(self, slots: np.ndarray) -> np.ndarray:

@@ -38,15 +38,12 @@ class HbmSequences:
         self._ranges = TokenRanges(num_tokens)
         self._in, self._out = torch.cuda.Stream(), torch.cuda.Stream()
 
-    def load(self, slots: Sequence[int], prompt_tokens: int, max_tokens: int, num_samples: int) -> Loading | None:
+    def load(self, slots: Sequence[int], prompt_tokens: int, max_tokens: int, num_samples: int) -> Loading:
         taken: list[SequenceKv] = []
         compute = torch.cuda.current_stream()
         for _ in range(num_samples):
             found = self._ranges.take(prompt_tokens + max_tokens)
-            if found is None:
-                for kv in taken:
-                    self.free(kv)
-                return None
+            assert found is not None, "a request that was assigned here does not fit"
             taken.append(SequenceKv(found[0]))
             if found[1]:
                 compute.wait_stream(self._in)  # what is on its way into a range is there before the range moves
@@ -69,12 +66,12 @@ class HbmSequences:
         parts = [(slots[:whole], first, self._layout.layer_block_bytes)]
         if rest:
             parts.append((slots[whole : whole + 1], first + whole * size, rest * self._layout.bytes_per_token_layer))
+        prepared = []
         for some, row, nbytes in parts:
-            if not len(some):
-                continue
             host = self._access.layer_blocks(some)[None] + self._layers(self._layout.layer_block_bytes)
             device = self._addresses(row + size * np.arange(len(some)))
-            blocks = self._access.way.prepare(host.reshape(-1), device.reshape(-1), nbytes)
+            prepared.append(self._access.way.prepare(host.reshape(-1), device.reshape(-1), nbytes))
+        for blocks in prepared:
             self._access.way.to_device(blocks)
 
     def _layers(self, stride: int) -> np.ndarray:

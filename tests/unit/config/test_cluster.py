@@ -55,7 +55,7 @@ def test_a_missing_key_is_named(missing):
         ({"storage": {"store": "memory"}}, "storage.store: memory lives in one process"),
         ({"storage": {"mounts": {"p7": "/x"}}}, "storage.mounts names 'p7'; the nodes are p0, d0, d1"),
         ({"name": "Not A Name"}, "name: "),
-        ({"engine": {"device": "tpu"}}, "engine.device: "),
+        ({"engine": {"gpus": 1.5}}, "engine.gpus: Input should be less than or equal to 1"),
         ({"engine": {"device": "tpu"}}, "engine.device: Input should be 'cpu' or 'cuda'"),
         ({"node": {"snic_bps": float("inf")}}, "node.snic_bps: inf is no rate"),
         ({"node": {"pe_buffer_bytes": float("nan")}}, "node.pe_buffer_bytes: nan is no size"),

@@ -13,7 +13,7 @@ PAYLOAD = client_payload("c", bytes(4 * 100), [], [], b"", 0, SamplingParams(max
 
 
 def request(number: int) -> Request:
-    return Request(f"r{number}", 1, "t", 100, 64, 10, 1, PAYLOAD)
+    return Request(f"r{number}", 1, "t", 100, 64, 10, payload=PAYLOAD)
 
 
 def decision(number: int, path: ReadPath) -> Decision:

@@ -1,6 +1,7 @@
 """``dualpath calibrate``: from runs whose costs are known, costs are found that predict other runs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -68,8 +69,13 @@ def test_it_predicts_systems_that_it_was_not_fitted_to(tmp_path, capsys):
 
 def test_repeats_of_a_run_are_one_run(tmp_path):
     """All turns and the mean of the completion times; a repeat's turns do not follow another's."""
-    once, again = (results(tmp_path / name / "same", (1, 1), snic) for name, snic in (("a", "8 MB/s"), ("b", "4 MB/s")))
-    runs = [*load_live_runs(once), *load_live_runs(again)]
+    once, other, slow = (
+        load_live_runs(results(tmp_path / name / "same", (1, 1), snic))
+        for name, snic in (("a", "8 MB/s"), ("b", "4 MB/s"), ("c", "2 MB/s"))
+    )
+    again = [replace(run, config=first.config) for run, first in zip(other, once, strict=True)]  # took longer there
+    runs = [*once, *again]
+    assert join_repeats([*once, *slow]) == [*once, *slow]  # of one name, but not the same system
     joined = join_repeats(runs)
     assert [run.name for run in joined] == ["same prefill_only", "same scheduled"]
     for both, first, second in zip(joined, runs[:2], runs[2:], strict=True):
