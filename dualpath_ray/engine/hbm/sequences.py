@@ -63,7 +63,9 @@ class HbmSequences:
         """H2D of all layers; the last block may be partly filled."""
         size = self._layout.block_tokens
         whole, rest = divmod(prompt_tokens, size)
-        parts = [(slots[:whole], first, self._layout.layer_block_bytes)]
+        parts = []
+        if whole:
+            parts.append((slots[:whole], first, self._layout.layer_block_bytes))
         if rest:
             parts.append((slots[whole : whole + 1], first + whole * size, rest * self._layout.bytes_per_token_layer))
         prepared = []
