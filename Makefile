@@ -1,7 +1,8 @@
 # Everything is installed into .venv; nothing here needs root.
 #
-#   make run      set up once, then the demo: a real model, single path against dual path
-#   make test     set up once, then lint, types and tests
+#   make run          set up once, then the demo: a real model, single path against dual path
+#   make test         set up once, then lint, types and tests
+#   make test-slow    what needs root or other programs: network namespaces
 #
 # PYTHON=python3.12           the interpreter (3.11 to 3.14) that .venv is made from
 # TORCH='torch>=2.11,<2.14'   what is installed when no torch >= 2.11 is there already (the interpreter's own is used)
@@ -24,7 +25,7 @@ PYTEST_ARGS ?=
 # Quiet, and silent about packages of the interpreter that would want other versions: the venv's own do not touch them.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-warn-conflicts --disable-pip-version-check
 
-.PHONY: setup run test lint clean
+.PHONY: setup run test test-slow lint clean
 
 setup: $(STAMP)
 
@@ -68,7 +69,11 @@ lint: setup
 	@$(BIN)/python -m mypy dualpath_ray
 
 test: lint
-	@$(BIN)/python -m pytest tests -q $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests --ignore=tests/slow -q $(PYTEST_ARGS)
+
+# What needs more than a virtual environment: network namespaces (root, iproute2).
+test-slow: setup
+	@$(BIN)/python -m pytest tests/slow -q $(PYTEST_ARGS)
 
 clean:
 	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis dualpath_ray.egg-info
