@@ -7,7 +7,7 @@ import mmap
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -20,6 +20,16 @@ import psutil
 
 from dualpath_ray.bench.rates import RateRow, Sample, in_rounds, median_s, optional, rate_row, result, table, timed
 from dualpath_ray.bench.result import write_result
+from dualpath_ray.bench.transport_peers import (
+    FLIGHT,
+    NIXL,
+    RAY,
+    flight_read,
+    flight_server,
+    nixl_holder,
+    nixl_read,
+    ray_read,
+)
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import Segment, segment_path, sweep
 from dualpath_ray.ops.results_dir import make_out
@@ -27,9 +37,10 @@ from dualpath_ray.transport.load import transport_factory
 from dualpath_ray.transport.port import CopyBatch, Transport
 
 AT_LEAST = 0.85  # of memcpy, through shared memory
+RAY_AT_LEAST = 3.0  # times Ray's object store
 LIMIT = "memcpy"
+OURS = "shared_memory, read"
 TRANSPORTS = ("shared_memory", "sockets")
-FLIGHT = "Arrow Flight over loopback TCP"
 _LATENCIES = 64
 
 
@@ -40,6 +51,8 @@ class _Other:
     pid: int
     descriptions: dict[str, bytes]
     flight: str  # its address; empty without Arrow Flight
+    nixl: bytes  # its agent's metadata; empty without NIXL
+    address: int  # of its pool, in its own memory
 
 
 def run(
@@ -118,11 +131,18 @@ def _measure(
         ways[f"{name}, write"] = partial(moved, partial(transport.write, "d0", batch))
         latencies[f"{name}, read"] = median_s(partial(transport.read, "d0", one), _LATENCIES)
         latencies[f"{name}, write"] = median_s(partial(transport.write, "d0", one), _LATENCIES)
-    flight = optional(skipped, FLIGHT, partial(_flight, other.flight, mine, here.tolist(), size))
-    if flight is not None:
-        ways[FLIGHT] = partial(moved, flight)
-    found = in_rounds(ways, rounds + 1)
-    return [
+    with ExitStack() as stack:
+        makers = {
+            FLIGHT: partial(flight_read, other.flight, mine, here.tolist(), size),
+            NIXL: partial(nixl_read, other.nixl, other.address, mine, batch),
+            RAY: partial(ray_read, stack, mine, here.tolist(), size),
+        }
+        for name, make in makers.items():
+            peer = optional(skipped, name, make)
+            if peer is not None:
+                ways[name] = partial(moved, peer)
+        found = in_rounds(ways, rounds + 1)
+    rows = [
         rate_row(
             name,
             size,
@@ -130,28 +150,14 @@ def _measure(
             LIMIT,
             found[LIMIT][1:],
             latencies.get(name),
-            AT_LEAST if name == "shared_memory, read" else None,
+            AT_LEAST if name == OURS else None,
         )
         for name, samples in found.items()
         if name != LIMIT
     ]
-
-
-def _flight(address: str, mine: Segment, here: list[int], size: int) -> Callable[[], None]:
-    """Blocks as one binary column, each copied into its slot as it comes."""
-    from pyarrow import flight
-
-    client = flight.connect(address)
-
-    def read() -> None:
-        at = iter(here)
-        for chunk in client.do_get(flight.Ticket(b"blocks")):
-            for block in chunk.data.column(0):
-                to = next(at)
-                mine.bytes[to : to + size] = np.frombuffer(block.as_buffer(), np.uint8)
-
-    read()
-    return read
+    if RAY in found:
+        rows.append(rate_row(OURS, size, found[OURS][1:], RAY, found[RAY][1:], at_least=RAY_AT_LEAST))
+    return rows
 
 
 @contextmanager
@@ -175,36 +181,15 @@ def _hold_pool(pipe: Connection, system: str, layout: KvLayout, count: int) -> N
     segment = Segment.create(segment_path(system, "d0"), layout, count, 0, "--total")
     segment.slots[:] = 2
     transports = {name: transport_factory(name)("d0", segment) for name in TRANSPORTS}
-    server = _flight_server(segment)
+    server = flight_server(segment)
     flight = f"grpc://127.0.0.1:{server.port}" if server is not None else ""
-    pipe.send(_Other(os.getpid(), {name: t.describe() for name, t in transports.items()}, flight))
-    with suppress(EOFError):
-        pipe.recv()
+    address: int = segment.bytes.__array_interface__["data"][0]
+    descriptions = {name: t.describe() for name, t in transports.items()}
+    with ExitStack() as stack:
+        pipe.send(_Other(os.getpid(), descriptions, flight, nixl_holder(segment, stack), address))
+        with suppress(EOFError):
+            pipe.recv()
     if server is not None:
         server.shutdown()
     for transport in transports.values():
         transport.close()
-
-
-def _flight_server(segment: Segment) -> Any:
-    """Serves every block of the pool. None when pyarrow was built without Flight."""
-    try:
-        import pyarrow
-        from pyarrow import flight
-    except ImportError:
-        return None
-    size = segment.layout.full_block_bytes
-    memory = pyarrow.py_buffer(segment.bytes)
-    ends = pyarrow.py_buffer(np.array([0, size], np.int32))
-    starts = [segment.slot_offset(slot) + segment.layout.header_bytes for slot in range(segment.num_slots)]
-
-    class Server(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
-        def do_get(self, context: Any, ticket: Any) -> Any:
-            def batches() -> Iterator[Any]:
-                for at in starts:
-                    block = pyarrow.Array.from_buffers(pyarrow.binary(), 1, [None, ends, memory.slice(at, size)])
-                    yield pyarrow.record_batch([block], ["block"])
-
-            return flight.GeneratorStream(pyarrow.schema([("block", pyarrow.binary())]), batches())
-
-    return Server("grpc://127.0.0.1:0")
