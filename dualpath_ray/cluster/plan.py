@@ -27,7 +27,7 @@ from dualpath_ray.scheduler.state import FetchLimits
 from dualpath_ray.storage.load import store_factory
 from dualpath_ray.storage.root import is_address
 from dualpath_ray.traffic.actor import NodeSpec
-from dualpath_ray.transport.load import transport_factory
+from dualpath_ray.transport.load import check_transport
 
 _NO_LIMIT_TOKENS = 2**40
 LEAST_IO_DEPTH, MOST_IO_DEPTH = 4, 64
@@ -95,6 +95,7 @@ class SystemPlan:
         return NodeSpec(
             system=system,
             node=node,
+            nodes=tuple(config.node_names),
             role=role,
             num_engines=nic.gpus,
             layout=self.layout,
@@ -210,7 +211,7 @@ def named(error: DualPathError, source: str) -> DualPathError:
 def _plan(config: ClusterConfig, source: str, wanted_context: int | None) -> SystemPlan:
     load_policy(config.scheduler.read_path)  # these three raise here what would otherwise end a half-started system
     store_factory(config.storage.store)
-    transport_factory(config.transport)
+    check_transport(config.transport)
     if is_large_shape(config.model) and config.engine.device != "cuda":
         raise ConfigError(f"model: the weights of {config.model} are made on a GPU; set engine.device: cuda")
     if not config.scheduler.prefetch:

@@ -21,7 +21,7 @@ from dualpath_ray.kv.segment import PREFIX, SHM_DIR, sweep
 from dualpath_ray.scheduler.actor import ALONE_S, scheduler_actor
 from dualpath_ray.storage.actor import StorageNodeActor
 from dualpath_ray.storage.root import shard_root
-from dualpath_ray.traffic.actor import TrafficManagerActor
+from dualpath_ray.traffic.actor import traffic_manager_actor, traffic_name
 
 SCHEDULER_NAME = "scheduler"
 ANSWER_S = 20.0  # an actor that does not answer for so long hangs
@@ -172,9 +172,11 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
             role, config.node.gpus, plan.cpus_per_engine, plan.gpus_per_engine, config.startup_timeout_s
         )
         spec = plan.node_spec(system.name, node, root, store_spec)
-        handles.traffic[node] = TrafficManagerActor.options(
-            name=f"traffic/{node}", namespace=system.name, num_cpus=0, scheduling_strategy=place
-        ).remote(spec, handles.storage, shards)
+        handles.traffic[node] = (
+            traffic_manager_actor(config.transport)
+            .options(name=traffic_name(node), namespace=system.name, num_cpus=0, scheduling_strategy=place)
+            .remote(spec, handles.storage, shards)
+        )
         kind = PrefillEngineActor if role is Role.PREFILL else DecodeEngineActor
         engines = handles.prefill if role is Role.PREFILL else handles.decode
         for index in range(config.node.gpus):

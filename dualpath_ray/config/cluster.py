@@ -140,7 +140,10 @@ class ClusterConfig(Section):
     weights_version: Annotated[int, Field(ge=0)] = Field(0, description="Enters every block key.")
     seed: int = Field(0, description="Seed of workload and toy weights.")
     transport: str = Field(
-        "auto", description="auto (the best for each pair of nodes), shared_memory, sockets, or module:attr."
+        "auto",
+        description="auto (the best for each pair of nodes), shared_memory, sockets, collective (Ray's, over gloo), rdt "
+        "(Ray's tensors over NIXL), or "
+        "module:attr.",
     )
     node: NodeConfig = NodeConfig()
     engine: EngineConfig = EngineConfig()

@@ -42,7 +42,7 @@ from dualpath_ray.traffic.link import Link, LinkAt, NodeListener, link_path, lis
 from dualpath_ray.traffic.messages import Hello
 from dualpath_ray.traffic.nic import Nic
 from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
-from dualpath_ray.transport.load import make_transport
+from dualpath_ray.transport.load import Around, Help, make_transport
 
 _LINK_TIMEOUT_S = 20
 _STATUS_TIMEOUT_S = 20
@@ -54,6 +54,7 @@ class NodeSpec:
 
     system: str
     node: str
+    nodes: tuple[str, ...]  # of the system
     role: Role
     num_engines: int
     layout: KvLayout
@@ -76,6 +77,11 @@ class NodeSpec:
     report_interval_s: float
 
 
+def traffic_name(node: str) -> str:
+    """Of the actor, in the namespace of its system."""
+    return f"traffic/{node}"
+
+
 @dataclass(frozen=True, slots=True)
 class NodeAt:
     """What a peer needs to reach this node: its pool (``Transport.describe``) and its traffic manager."""
@@ -96,7 +102,8 @@ class TrafficManager:
         self._store = open_shards(spec.store, spec.store_root, spec.layout, shards, spec.store_access, spec.node)
         self._store.attach(self._segment.bytes, str(path))
         address = ray.util.get_node_ip_address()
-        self._transport = make_transport(spec.transport, spec.node, self._segment, address)
+        around = Around(address, spec.system, spec.nodes, self._help_of)
+        self._transport = make_transport(spec.transport, spec.node, self._segment, around)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
         self._events: queue.SimpleQueue[Event | Future[dict[str, Any]] | None] = queue.SimpleQueue()
@@ -164,6 +171,15 @@ class TrafficManager:
                     f"{self._spec.node} heard nothing of {', '.join(missing)} within {_LINK_TIMEOUT_S} s"
                 )
             time.sleep(0.01)
+
+    def _help_of(self, peer: str) -> Help:
+        traffic_manager = ray.get_actor(traffic_name(peer), namespace=self._spec.system)
+        remote: Help = traffic_manager.help_transport.remote
+        return remote
+
+    def help_transport(self, *request: Any) -> Any:
+        """Take part in a copy that a peer drives: for transports that need both ends."""
+        return self._transport.help(*request)  # type: ignore[attr-defined]  # only those that ask for it have it
 
     def _on_engine(self, name: str, link: Link) -> None:
         engine = int(name.partition(":")[2])
@@ -331,3 +347,9 @@ class TrafficManager:
 
 
 TrafficManagerActor = ray.remote(num_cpus=0, max_concurrency=8)(TrafficManager)
+RdtTrafficManagerActor = ray.remote(num_cpus=0, max_concurrency=8, enable_tensor_transport=True)(TrafficManager)
+
+
+def traffic_manager_actor(transport: str) -> Any:
+    """The actor class that a transport needs: tensors of Ray's are switched on for those that use them."""
+    return RdtTrafficManagerActor if transport == "rdt" else TrafficManagerActor

@@ -1,6 +1,7 @@
 """Choice of a transport by name; ``module:attr`` names one of the user's own."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from dualpath_ray.base.plugin import load_callable
 from dualpath_ray.kv.segment import Segment
@@ -10,24 +11,57 @@ from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 from dualpath_ray.transport.sockets import SocketTransport
 
 MakeTransport = Callable[[str, Segment], Transport]
+Help = Callable[..., object]
 
 
-ADDRESSED: dict[str, Callable[[str, Segment, str], Transport]] = {"auto": AutoTransport, "sockets": SocketTransport}
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a transport may have to know besides its own node and pool."""
+
+    address: str  # of the node's compute NIC
+    system: str
+    nodes: tuple[str, ...]  # of the system, in an order that all agree on
+    help_of: Callable[[str], Help]  # how to ask a peer's traffic manager to take part in a copy
+
+
+def _collective(node: str, segment: Segment, around: Around) -> Transport:
+    from dualpath_ray.transport.collective import CollectiveTransport  # loads torch's distributed package
+
+    return CollectiveTransport(node, segment, around.system, around.nodes, around.help_of)
+
+
+def _rdt(node: str, segment: Segment, around: Around) -> Transport:
+    from dualpath_ray.transport.rdt import RdtTransport  # loads torch
+
+    return RdtTransport(node, segment, around.help_of)
+
+
 TRANSPORTS: dict[str, MakeTransport] = {
     "auto": AutoTransport,
     "shared_memory": SharedMemoryTransport,
     "sockets": SocketTransport,
 }
+_OF_A_SYSTEM: dict[str, Callable[[str, Segment, Around], Transport]] = {
+    "auto": lambda node, segment, around: AutoTransport(node, segment, around.address),
+    "sockets": lambda node, segment, around: SocketTransport(node, segment, around.address),
+    "collective": _collective,
+    "rdt": _rdt,
+}
 
 
-def make_transport(spec: str, node: str, segment: Segment, address: str) -> Transport:
-    """A node's transport. Args: address: of its compute NIC; one of the user's own finds out for itself.
+def make_transport(spec: str, node: str, segment: Segment, around: Around) -> Transport:
+    """A node's transport in a system. One of the user's own gets node name and segment.
 
-    Raises: ConfigError as ``transport_factory``.
+    Raises: ConfigError as ``check_transport``.
     """
-    if spec in ADDRESSED:
-        return ADDRESSED[spec](node, segment, address)
-    return transport_factory(spec)(node, segment)
+    made = _OF_A_SYSTEM.get(spec)
+    return made(node, segment, around) if made is not None else transport_factory(spec)(node, segment)
+
+
+def check_transport(spec: str) -> None:
+    """Raises: ConfigError naming ``transport`` when there is no such adapter."""
+    if spec not in _OF_A_SYSTEM:
+        transport_factory(spec)
 
 
 def transport_factory(spec: str) -> MakeTransport:
@@ -35,6 +69,5 @@ def transport_factory(spec: str) -> MakeTransport:
 
     Raises: ConfigError naming ``transport`` when there is no such adapter.
     """
-    return TRANSPORTS.get(spec) or load_callable(
-        spec, "transport", "transport", tuple(TRANSPORTS), "(node name, segment)"
-    )
+    known = tuple(dict.fromkeys((*TRANSPORTS, *_OF_A_SYSTEM)))
+    return TRANSPORTS.get(spec) or load_callable(spec, "transport", "transport", known, "(node name, segment)")
