@@ -1,22 +1,19 @@
 """A Ray cluster of three nodes on this machine: logical nodes placed by labels, and the main job as a Ray job."""
 
 import json
-import os
-import secrets
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.ray.nodes import BIN, ROOT, cluster_environment, end, wait_up
+
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 CONFIG = "prefill_nodes: 1\ndecode_nodes: 1\nmodel: toy-llama\nblock_tokens: 16\nengine:\n  cpus: 1\n"
 # Random tokens: bytes of text share first blocks between trajectories, and who hits them is a matter of time.
 TRACE = ["--trace", "table2-32k", "--token-scale", "0.01", "--max-gen", "8"]
@@ -36,16 +33,7 @@ class Cluster:
 
     def __init__(self, temp: Path) -> None:
         self.port, self.dashboard, self.client = free_ports(3)
-        self.env = {
-            **os.environ,
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(16),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_enable_metrics_collection": "0",
-            "RAY_raylet_start_wait_time_s": "120",
-            "RAY_agent_register_timeout_ms": "120000",  # a busy machine needs longer; a raylet ends itself after this
-        }
+        self.env = cluster_environment()
         self._logs = temp
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -83,27 +71,13 @@ class Cluster:
         )
 
     def wait_up(self, num_nodes: int) -> None:
-        script = (
-            "import ray,sys,time\n"
-            f"ray.init(address='{self.address}', log_to_driver=False, logging_level='ERROR')\n"
-            "end=time.time()+90\n"
-            f"while len([n for n in ray.nodes() if n['Alive']])<{num_nodes} and time.time()<end: time.sleep(0.5)\n"
-            f"sys.exit(len([n for n in ray.nodes() if n['Alive']])!={num_nodes})\n"
-        )
-        deadline = time.monotonic() + 150
-        while (tried := self.run(sys.executable, "-c", script)).returncode:
-            logs = "".join(p.read_text(errors="replace")[-2000:] for p in self._logs.glob("*.log"))
-            assert time.monotonic() < deadline, f"the cluster is not up: {tried.stderr[-2000:]} {logs}"
-            time.sleep(1)
+        def run(script: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+            return self.run(sys.executable, "-c", script, timeout_s=timeout_s)
+
+        wait_up(run, self.address, num_nodes, self._logs)
 
     def stop(self) -> None:
-        for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        end(self._processes)
 
 
 @contextmanager

@@ -10,14 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
+from tests.ray.nodes import BIN, ROOT, cluster_environment, end, wait_up
+
 ADDRESSES = ("198.18.7.1", "198.18.7.2")  # of a range that is reserved for tests of networks
 DEVICE = "cnic0"
 PORT = 6379
@@ -50,16 +49,7 @@ class Hosts:
     def __init__(self, temp: Path) -> None:
         self._temp, self._names = temp, [f"dp{secrets.token_hex(3)}{side}" for side in "ab"]
         self._processes: list[subprocess.Popen[bytes]] = []
-        self.env = {
-            **os.environ,
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(16),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_enable_metrics_collection": "0",
-            "RAY_raylet_start_wait_time_s": "120",
-            "RAY_agent_register_timeout_ms": "120000",
-        }
+        self.env = cluster_environment()
 
     def join(self) -> None:
         """A cable between the two."""
@@ -96,27 +86,10 @@ class Hosts:
         )
 
     def wait_up(self, num_nodes: int) -> None:
-        script = (
-            "import ray,sys,time\n"
-            f"ray.init(address='{ADDRESSES[0]}:{PORT}', log_to_driver=False, logging_level='ERROR')\n"
-            "end=time.time()+90\n"
-            f"while len([n for n in ray.nodes() if n['Alive']])<{num_nodes} and time.time()<end: time.sleep(0.5)\n"
-            f"sys.exit(len([n for n in ray.nodes() if n['Alive']])!={num_nodes})\n"
-        )
-        deadline = time.monotonic() + 150
-        while (tried := self.run(script, 120)).returncode:
-            logs = "".join(p.read_text(errors="replace")[-2000:] for p in self._temp.glob("*.log"))
-            assert time.monotonic() < deadline, f"the cluster is not up: {tried.stderr[-2000:]} {logs}"
-            time.sleep(1)
+        wait_up(self.run, f"{ADDRESSES[0]}:{PORT}", num_nodes, self._temp)
 
     def stop(self) -> None:
-        for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        end(self._processes)
         for name in self._names:
             ip("netns", "del", name)
 
