@@ -42,7 +42,8 @@ from dualpath_ray.traffic.link import Link, LinkAt, NodeListener, link_path, lis
 from dualpath_ray.traffic.messages import Hello
 from dualpath_ray.traffic.nic import Nic
 from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
-from dualpath_ray.transport.load import Around, Help, make_transport
+from dualpath_ray.transport.load import Around, make_transport
+from dualpath_ray.transport.port import AskPeer, TwoSidedTransport
 
 _LINK_TIMEOUT_S = 20
 _STATUS_TIMEOUT_S = 20
@@ -172,14 +173,18 @@ class TrafficManager:
                 )
             time.sleep(0.01)
 
-    def _help_of(self, peer: str) -> Help:
+    def _help_of(self, peer: str) -> AskPeer:
         traffic_manager = ray.get_actor(traffic_name(peer), namespace=self._spec.system)
-        remote: Help = traffic_manager.help_transport.remote
+        remote: AskPeer = traffic_manager.help_transport.remote
         return remote
 
     def help_transport(self, *request: Any) -> Any:
-        """Take part in a copy that a peer drives: for transports that need both ends."""
-        return self._transport.help(*request)  # type: ignore[attr-defined]  # only those that ask for it have it
+        """Take part in a copy that a peer drives. Raises: TransportError when this node's transport has no such copies."""
+        if not isinstance(self._transport, TwoSidedTransport):
+            raise TransportError(
+                f"{self._spec.node}: transport {self._spec.transport} takes no part in a peer's copies"
+            )
+        return self._transport.help(*request)
 
     def _on_engine(self, name: str, link: Link) -> None:
         engine = int(name.partition(":")[2])

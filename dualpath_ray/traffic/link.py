@@ -79,11 +79,14 @@ class Link:
 
         Raises: TransportError when nobody listens there.
         """
+        sock = None
         try:
             sock = socket.create_connection((at.host, at.port), _CONNECT_S)
             make_ready(sock, None)
             sock.sendall(_GREETING.pack(_MAGIC, at.token))
         except OSError as error:
+            if sock is not None:
+                sock.close()
             raise TransportError(
                 f"{name} cannot reach the traffic manager at {at.host}:{at.port}: {error.strerror or error}"
             ) from error

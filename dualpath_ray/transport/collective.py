@@ -6,7 +6,6 @@ from pool to pool, each a message.
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import ray
@@ -15,9 +14,7 @@ from ray.util import collective
 from dualpath_ray.base.errors import TransportError
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.place import Place
-from dualpath_ray.transport.port import CopyBatch
-
-Help = Callable[..., Any]  # asks a peer's traffic manager to run ``CollectiveTransport.help``; returns a Ray reference
+from dualpath_ray.transport.port import AskPeer, CopyBatch
 
 
 class CollectiveTransport:
@@ -27,12 +24,12 @@ class CollectiveTransport:
     inline_bytes = 0
 
     def __init__(
-        self, node: str, segment: Segment, group: str, nodes: Sequence[str], help_of: Callable[[str], Help]
+        self, node: str, segment: Segment, group: str, nodes: Sequence[str], help_of: Callable[[str], AskPeer]
     ) -> None:
         """Args: nodes: of the group, by rank; help_of: how to ask a peer."""
         self._node, self._segment, self._group, self._nodes = node, segment, group, list(nodes)
         self._help_of = help_of
-        self._peers: dict[str, tuple[Help, int, threading.Lock]] = {}  # with the bytes of its pool
+        self._peers: dict[str, tuple[AskPeer, int, threading.Lock]] = {}  # with the bytes of its pool
 
     def describe(self) -> bytes:
         return Place.of(self._node, self._segment, {}).pack()

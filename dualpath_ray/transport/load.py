@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from dualpath_ray.base.plugin import load_callable
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.choice import AutoTransport
-from dualpath_ray.transport.port import Transport
+from dualpath_ray.transport.port import AskPeer, Transport
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 from dualpath_ray.transport.sockets import SocketTransport
 
 MakeTransport = Callable[[str, Segment], Transport]
-Help = Callable[..., object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class Around:
     address: str  # of the node's compute NIC
     system: str
     nodes: tuple[str, ...]  # of the system, in an order that all agree on
-    help_of: Callable[[str], Help]  # how to ask a peer's traffic manager to take part in a copy
+    help_of: Callable[[str], AskPeer]  # how to ask a peer's traffic manager to take part in a copy
 
 
 def _collective(node: str, segment: Segment, around: Around) -> Transport:

@@ -1,7 +1,8 @@
 """The Transport port: one-sided copies between this node's segment and a peer's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -77,3 +78,16 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+AskPeer = Callable[..., Any]
+"""Runs ``help`` of a peer's transport in its traffic manager; takes the same arguments, returns a reference of Ray's."""
+
+
+@runtime_checkable
+class TwoSidedTransport(Transport, Protocol):
+    """A Transport whose copies need the other end: who drives one asks the peer's traffic manager to take part."""
+
+    def help(self, *request: Any) -> Any:
+        """This node's part of a copy that a peer drives. Args: request: as the adapter's own calls give it."""
+        ...

@@ -11,13 +11,12 @@ import numpy as np
 import ray
 import torch
 
-from dualpath_ray.base.errors import TransportError
+from dualpath_ray.base.errors import ConfigError, TransportError
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.place import Place
-from dualpath_ray.transport.port import CopyBatch
+from dualpath_ray.transport.port import AskPeer, CopyBatch
 
 _CHANNEL = "nixl"
-Help = Callable[..., Any]  # asks a peer's traffic manager to run ``RdtTransport.help``; returns a Ray reference
 
 
 class RdtTransport:
@@ -26,12 +25,12 @@ class RdtTransport:
     name = "rdt"
     inline_bytes = 0
 
-    def __init__(self, node: str, segment: Segment, help_of: Callable[[str], Help]) -> None:
+    def __init__(self, node: str, segment: Segment, help_of: Callable[[str], AskPeer]) -> None:
         """Args: help_of: how to ask a peer."""
         self._node, self._segment, self._help_of = node, segment, help_of
         self._pool = torch.from_numpy(segment.bytes)
         self._registered = False
-        self._peers: dict[str, tuple[Help, int]] = {}  # with the bytes of its pool
+        self._peers: dict[str, tuple[AskPeer, int]] = {}  # with the bytes of its pool
 
     def describe(self) -> bytes:
         return Place.of(self._node, self._segment, {}).pack()
@@ -43,7 +42,10 @@ class RdtTransport:
         self._peers[peer] = self._help_of(peer), place.num_bytes
 
     def _register(self) -> None:
-        """The pool, once: else each transfer registers its ranges anew."""
+        """The pool, once: else each transfer registers its ranges anew.
+
+        Raises: ConfigError naming ``transport`` when NIXL is missing.
+        """
         if self._registered:
             return
         from ray.experimental import register_nixl_memory
@@ -51,25 +53,29 @@ class RdtTransport:
         try:
             register_nixl_memory(self._pool)
         except Exception as error:  # of NIXL, of Ray
-            raise TransportError(
-                f"{self._node} cannot use RDT over NIXL: {error}; install dualpath-ray[nixl]"
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # Ray's own says only that it failed
+                cause = cause.__cause__
+            reason = " ".join(str(cause).split())[:200]
+            raise ConfigError(
+                f"transport: {self._node} cannot use rdt, Ray's tensors over NIXL ({reason}); install dualpath-ray[nixl]"
             ) from error
         self._registered = True
 
     def read(self, peer: str, batch: CopyBatch) -> None:
-        def run(ask: Help, merged: CopyBatch) -> None:
+        def run(ask: AskPeer, merged: CopyBatch) -> None:
             self._take(ray.get(ask("put", merged.remote, merged.nbytes)), merged.local, merged.nbytes)
 
         self._copy(peer, batch, run)
 
     def write(self, peer: str, batch: CopyBatch) -> None:
-        def run(ask: Help, merged: CopyBatch) -> None:
+        def run(ask: AskPeer, merged: CopyBatch) -> None:
             put = self._put(merged.local, merged.nbytes)
             ray.get(ask("take", merged.remote, merged.nbytes, put))
 
         self._copy(peer, batch, run)
 
-    def _copy(self, peer: str, batch: CopyBatch, run: Callable[[Help, CopyBatch], None]) -> None:
+    def _copy(self, peer: str, batch: CopyBatch, run: Callable[[AskPeer, CopyBatch], None]) -> None:
         if peer not in self._peers:
             raise TransportError(f"{self._node} is not connected to {peer}")
         ask, num_bytes = self._peers[peer]

@@ -149,7 +149,8 @@ def test_prefill_and_decode_are_the_plain_model(setting):
     # All three decode together; the second ends first, and a fourth that needs its room moves the third.
     sequences = HbmSequences(access, sum(LENGTHS) + 3 * 8 + 4)
     loads = [sequences.load(mine, len(p), 8, 1) for mine, p in zip(slots, prompts, strict=True)]
-    assert sequences.load(slots[0], LENGTHS[0], 8, 1) is None
+    with pytest.raises(AssertionError, match="does not fit"):
+        sequences.load(slots[0], LENGTHS[0], 8, 1)
     for load in loads:
         load.wait()
         assert load.done()
