@@ -1,8 +1,8 @@
 """A forward batch's KV on a CPU engine: layer l + 1 is fetched while layer l computes, and dropped when used.
 
 A loader thread waits for the traffic manager's word that a layer's cached rows are in the pool, copies them (H2D) into
-the engine's memory, and runs ahead by one layer. Without layerwise it brings all layers before the first one computes,
-and the new KV leaves after the last.
+the engine's memory, and runs ahead by one layer: while the last one computes, the first of the next batch comes. Without
+layerwise it brings all layers before the first one computes, and the new KV leaves after the last.
 """
 
 import queue
@@ -26,9 +26,15 @@ class DramBatches:
         self._segment, self._engine, self._layerwise, self._send = segment, engine, layerwise, send
         self.meter = KvMeter()
 
-    def batch(self, number: int, plans: Sequence[ChunkPlan], hit_slots: Sequence[Sequence[int]]) -> "DramBatchKv":
+    def batch(
+        self,
+        number: int,
+        plans: Sequence[ChunkPlan],
+        hit_slots: Sequence[Sequence[int]],
+        loaded: Callable[[], None] = lambda: None,
+    ) -> "DramBatchKv":
         return DramBatchKv(
-            self._segment, self._engine, number, plans, hit_slots, self._layerwise, self._send, self.meter
+            self._segment, self._engine, number, plans, hit_slots, loaded, self._layerwise, self._send, self.meter
         )
 
 
@@ -42,6 +48,7 @@ class DramBatchKv:
         batch: int,
         plans: Sequence[ChunkPlan],
         hit_slots: Sequence[Sequence[int]],
+        loaded: Callable[[], None],
         layerwise: bool,
         send: Callable[[LayerOut], None],
         meter: KvMeter,
@@ -50,7 +57,7 @@ class DramBatchKv:
         self._segment, self._engine, self._batch = segment, engine, batch
         self._layout = segment.layout
         self._plans, self._hit_slots, self._layerwise = list(plans), [list(s) for s in hit_slots], layerwise
-        self._send, self._meter = send, meter
+        self._tell_loaded, self._send, self._meter = loaded, send, meter
         self._loaded: queue.SimpleQueue[list[torch.Tensor] | Exception] = queue.SimpleQueue()
         self._room = threading.Semaphore(1 if layerwise else self._layout.num_layers)
         self._regions = Regions()
@@ -120,6 +127,8 @@ class DramBatchKv:
         self.times.stall_s += loaded - now
         if self._layerwise:
             self._room.release()  # this layer computes: the next may come
+            if layer == self._layout.num_layers - 1:
+                self._tell_loaded()  # of the next batch
         return self._rows
 
     def _next_loaded(self) -> list[torch.Tensor]:

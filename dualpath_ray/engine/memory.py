@@ -39,8 +39,19 @@ class PrefillMemory(Protocol):
 
     meter: KvMeter
 
-    def batch(self, number: int, plans: Sequence[ChunkPlan], hit_slots: Sequence[Sequence[int]]) -> BatchKv:
-        """Args: hit_slots: per request the PE slots of its hit blocks (empty on the DE path)."""
+    def batch(
+        self,
+        number: int,
+        plans: Sequence[ChunkPlan],
+        hit_slots: Sequence[Sequence[int]],
+        loaded: Callable[[], None] = lambda: None,
+    ) -> BatchKv:
+        """A batch, whose first layers begin to come at once.
+
+        Args: hit_slots: per request the PE slots of its hit blocks (empty on the DE path); loaded: called from the model's
+            thread during the forward, once nothing of this batch is left to bring: the next batch may begin. Never called
+            without layerwise.
+        """
         ...
 
 

@@ -54,6 +54,20 @@ class _Running:
     assigned_s: float = field(default_factory=time.time)
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A forward batch whose cached KV is on its way: of each request the next so many tokens."""
+
+    number: int
+    kv: BatchKv
+    parts: Sequence[tuple[_Running, int]]
+
+    @property
+    def complete(self) -> list[int]:
+        """Indices of the requests whose prompt ends in it."""
+        return [i for i, (r, n) in enumerate(self.parts) if r.done_tokens + n == r.request.prompt_tokens]
+
+
 class PrefillLoop:
     """Runs in one thread; everything else talks to it through ``inbox``."""
 
@@ -74,8 +88,11 @@ class PrefillLoop:
         self._send, self._emit, self._finished = send, emit, finished
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._requests: OrderedDict[str, _Running] = OrderedDict()
-        self._batch = 0
-        self._batch_kv: BatchKv | None = None
+        self._num_begun = 0
+        self._loading: dict[int, BatchKv] = {}  # by number of the batch: the one that computes, and the next
+        self._computing: _Begun | None = None
+        self._next: _Begun | None = None
+        self._stopped = False
         self.overlapped_pairs = self.layer_pairs = 0
         self.stall_s = 0.0
         self.num_batches = self.computed_tokens = 0
@@ -90,31 +107,38 @@ class PrefillLoop:
         else:
             self.inbox.put(message)
 
-    def _layer_in(self, message: LayerIn | None) -> None:
-        kv = self._batch_kv
+    def _layer_in(self, message: LayerIn) -> None:
+        kv = self._loading.get(message.batch)
         if kv is not None:
             kv.on_layer_in(message)
 
     def stop(self) -> None:
         self.inbox.put(None)
-        self._layer_in(None)
+        for kv in list(self._loading.values()):
+            kv.on_layer_in(None)
 
     # the loop --------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Until ``stop``."""
-        while True:
-            idle = not any(r.ready for r in self._requests.values())
-            try:
-                while True:
-                    message = self.inbox.get(block=idle)
-                    if message is None:
-                        return
+        while self._take_messages(wait=self._next is None and not any(r.ready for r in self._requests.values())):
+            batch, self._next = self._next or self._begin(), None
+            if batch is not None:
+                self._compute(batch)
+
+    def _take_messages(self, wait: bool) -> bool:
+        """Take in all that has come. Args: wait: for one at least. Returns: False when it is time to stop."""
+        try:
+            while not self._stopped:
+                message = self.inbox.get(block=wait)
+                if message is None:
+                    self._stopped = True
+                else:
                     self._take_in(message)
-                    idle = False
-            except queue.Empty:
-                pass
-            self._run_batch()
+                wait = False
+        except queue.Empty:
+            pass
+        return not self._stopped
 
     def _take_in(self, message: Any) -> None:
         if isinstance(message, EngineRequest):
@@ -149,12 +173,13 @@ class PrefillLoop:
                 self._finished(message.request_id)
             self._send(CloseSource(message.request_id, message.attempt))
 
-    def _run_batch(self) -> None:
+    def _begin(self) -> _Begun | None:
+        """Form a batch of what is ready; its cached KV begins to come."""
         ready = [r for r in self._requests.values() if r.ready]
         if not ready:
-            return
+            return None
         chunks = [Chunk(r.request.request_id, r.done_tokens, r.request.prompt_tokens - r.done_tokens) for r in ready]
-        limits = self.limits
+        limits, tokens = self.limits, self._layout.block_tokens
         takes = pack_batch(
             chunks,
             self.predictor,
@@ -163,68 +188,84 @@ class PrefillLoop:
             limits.max_rows,
             limits.min_chunk_tokens,
         )
-        batch = [(self._requests[t.request_id], t.bsz) for t in takes]
-        self._compute(batch)
-
-    def _compute(self, batch: Sequence[tuple[_Running, int]]) -> None:
-        started, wall = time.monotonic(), time.time()
-        tokens = self._layout.block_tokens
+        parts = [(self._requests[t.request_id], t.bsz) for t in takes]
         plans = plan_rows(
-            [(r.request.read_path, r.hit_blocks * tokens, r.done_tokens, r.done_tokens + n) for r, n in batch]
+            [(r.request.read_path, r.hit_blocks * tokens, r.done_tokens, r.done_tokens + n) for r, n in parts]
         )
-        assert batch_rows(plans) <= self.limits.max_rows
-        ends = [r.done_tokens + n == r.request.prompt_tokens for r, n in batch]
-        self._batch += 1
-        slots = [r.slots if r.request.read_path is ReadPath.PE else () for r, _ in batch]
-        kv = self.memory.batch(self._batch, plans, slots)
-        self._batch_kv = kv
+        assert batch_rows(plans) <= limits.max_rows
+        self._num_begun += 1
+        number = self._num_begun
+        slots = [r.slots if r.request.read_path is ReadPath.PE else () for r, _ in parts]
+        kv = self._loading[number] = self.memory.batch(number, plans, slots, self._begin_next)
+        batch = _Begun(number, kv, parts)
+        complete = set(batch.complete)
         items = [
-            [r.request.request_id, r.done_tokens, r.done_tokens + n, last]
-            for (r, n), last in zip(batch, ends, strict=True)
+            [r.request.request_id, r.done_tokens, r.done_tokens + n, index in complete]
+            for index, (r, n) in enumerate(parts)
         ]
-        self._send(Batch(self._engine, self._batch, items))
-        complete = [i for i, last in enumerate(ends) if last]
+        self._send(Batch(self._engine, number, items))
+        for running, _ in parts:
+            running.ready = False  # until this part of it is computed
+        return batch
+
+    def _begin_next(self) -> None:
+        """While a batch computes, all of it being here, the first layers of the next one come.
+
+        Not when a prompt goes on in it: what comes first stays first, and its KV has yet to leave.
+        """
+        batch = self._computing
+        assert batch is not None
+        if len(batch.complete) == len(batch.parts) and self._take_messages(wait=False):
+            self._next = self._begin()
+
+    def _compute(self, batch: _Begun) -> None:
+        started, wall = time.monotonic(), time.time()
+        self._computing, parts, complete = batch, batch.parts, batch.complete
         logits = self._adapter.forward(
-            [r.request.token_ids[r.done_tokens : r.done_tokens + n].tolist() for r, n in batch],
-            [r.done_tokens for r, _ in batch],
-            kv,
+            [r.request.token_ids[r.done_tokens : r.done_tokens + n].tolist() for r, n in parts],
+            [r.done_tokens for r, _ in parts],
+            batch.kv,
             complete,
         )
         first: dict[str, list[list[float]]] = {}
         for row, index in enumerate(complete):
-            request = batch[index][0].request
+            request = parts[index][0].request
             picks = [
                 sample(logits[row], request.params, self._adapter.description.end_token_ids, s, request.prompt_tokens)
                 for s in range(request.params.num_samples)
             ]
             first[request.request_id] = [[token, logprob] for token, logprob in picks]
-        kv.finish()
-        self._batch_kv = None
-        for running, count in batch:
+        batch.kv.finish()
+        del self._loading[batch.number]
+        for running, count in parts:
             running.loaded_tokens += running.done_tokens
             running.done_tokens += count
             running.num_chunks += 1
             running.started_s = running.started_s or wall
-        ended = [batch[i][0] for i in complete]
+            running.ready = True
+        ended = [parts[i][0] for i in complete]
         now = time.time()
         facts = {r.request.request_id: self._facts(r, now) for r in ended}
-        self._send(BatchDone(self._engine, self._batch, first, facts))
-        self._account(kv, batch, started)
+        self._send(BatchDone(self._engine, batch.number, first, facts))
+        self._account(batch, started)
         for running in ended:
-            self._hand_over(running.request, first[running.request.request_id], now)
+            self._hand_over(running, first[running.request.request_id], now)
 
-    def _account(self, kv: BatchKv, batch: Sequence[tuple[_Running, int]], started: float) -> None:
-        if kv.loads:
-            overlapped, pairs = kv.times.overlapped_pairs()
+    def _account(self, batch: _Begun, started: float) -> None:
+        if batch.kv.loads:
+            overlapped, pairs = batch.kv.times.overlapped_pairs()
             self.overlapped_pairs += overlapped
             self.layer_pairs += pairs
-            self.stall_s += kv.times.stall_s
+            self.stall_s += batch.kv.times.stall_s
         self.num_batches += 1
-        self.computed_tokens += sum(n for _, n in batch)
+        self.computed_tokens += sum(n for _, n in batch.parts)
         self.compute_s += time.monotonic() - started
 
-    def _hand_over(self, request: EngineRequest, first: list[list[float]], now_s: float) -> None:
+    def _hand_over(self, running: _Running, first: list[list[float]], now_s: float) -> None:
         """The first tokens go to the client from here: they need not wait for the decode side."""
+        request = running.request
+        if self._requests.get(request.request_id) is not running:
+            return  # it was given up while it waited for its turn
         del self._requests[request.request_id]
         for index, (token, logprob) in enumerate(first):
             event = StepEvent(request.request_id, request.attempt, index, 0, (int(token),), (logprob,), now_s)

@@ -116,7 +116,9 @@ def test_prefill_and_decode_are_the_plain_model(setting):
     expected = torch.stack([plain_logits(plain, p)[-1] for p in prompts])
     assert near(logits, expected, dtype)
     assert [out.layer for out in manager.out] == list(range(layout.num_layers))
-    assert batches.meter.now_bytes == 0 < batches.meter.peak_bytes
+    layers = layout.num_layers if not batches.layerwise else min(3, layout.num_layers)
+    held = layers * sum(LENGTHS) * layout.bytes_per_token_layer
+    assert batches.meter.now_bytes == batches.meter.peak_bytes == held
     computed = rows_of(manager, plans)
 
     # Blocks of the three prompts into slots of their own, in no order.
@@ -200,3 +202,42 @@ def test_samples_share_a_prompt_and_no_more(setting):
     contexts = [[*prompt, 7 + i] for i in range(3)]
     for _ in range(3):
         step(adapter, plain, sequences, contexts, load.kv)
+
+
+def test_the_first_layers_of_the_next_batch_come_while_one_computes(setting):
+    manager, adapter, plain, prompts, batches, _ = setting
+    logits, _, plans = prefill(
+        manager, adapter, batches, [(ReadPath.PE, 0, 0, len(p), p) for p in prompts], [(), (), ()], 1
+    )
+    slots = []
+    for request, (rows, hit) in enumerate(zip(zip(*rows_of(manager, plans), strict=True), (128, 32, 64), strict=True)):
+        mine = [10 * request + block for block in range(hit // SIZE)]
+        for block, slot in enumerate(mine):
+            full = manager.segment.full_block(slot)
+            for layer, of_layer in enumerate(rows):
+                full[layer] = of_layer[block * SIZE : (block + 1) * SIZE]
+        slots.append((hit, mine))
+    begun = []
+
+    def begin():
+        """The next prompt's batch, larger than the one before or smaller."""
+        if len(begun) == len(prompts):
+            return
+        hit, mine = slots[len(begun)]
+        number = 2 + len(begun)
+        [plan] = plan_rows([(ReadPath.PE, hit, hit, len(prompts[len(begun)]))])
+        kv = batches.batch(number, [plan], [mine], begin)
+        manager.grant_all(kv, number)
+        begun.append(kv)
+
+    begin()
+    for request, prompt in enumerate(prompts):
+        hit = slots[request][0]
+        found = adapter.forward([prompt[hit:]], [hit], begun[request], [0])
+        early = len(begun)
+        begun[request].finish()
+        assert near(found[0], plain_logits(plain, prompt)[-1], adapter.dtype)
+        if request + 1 < len(prompts):
+            assert early == request + (2 if batches.layerwise else 1)
+            if not batches.layerwise:
+                begin()

@@ -2,12 +2,14 @@
 
 Three streams of the GPU, tied together by events: copies in (H2D), the model, copies out (D2H). The thread that runs the
 model issues all of them, whenever the model asks for a layer or has filled one: two threads that call the driver wait for
-one another (measured: twice the time for a copy's call). Without layerwise all layers are in HBM at once.
+one another (measured: twice the time for a copy's call). The first layers of the next batch come while the last ones of
+this one compute, so that copies never pause between batches. Without layerwise all layers are in HBM at once.
 """
 
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
@@ -17,6 +19,7 @@ import torch
 from dualpath_ray.base.errors import TransportError
 from dualpath_ray.engine.hbm.pool_access import PoolAccess
 from dualpath_ray.engine.hbm.port import BlockList
+from dualpath_ray.engine.hbm.ring import LayerRing
 from dualpath_ray.engine.meter import KvMeter, LayerTimes
 from dualpath_ray.engine.regions import Regions
 from dualpath_ray.traffic.copies import ChunkPlan
@@ -29,14 +32,25 @@ class HbmBatches:
     """PrefillMemory of a GPU engine."""
 
     def __init__(self, access: PoolAccess, engine: int, layerwise: bool, send: Callable[[LayerOut], None]) -> None:
-        self._access, self._engine, self._layerwise, self._send = access, engine, layerwise, send
-        self._streams = torch.cuda.Stream(), torch.cuda.Stream()
+        self.access, self.engine, self.layerwise, self.send = access, engine, layerwise, send
+        self.copies_in, self.copies_out = torch.cuda.Stream(), torch.cuda.Stream()
         self.meter = KvMeter()
+        layout = access.layout
+        count = min(NUM_BUFFERS, layout.num_layers) if layerwise else layout.num_layers
+        self.ring = LayerRing(count, layout.bytes_per_token_layer, self.copies_in, self.meter)
+        self._last: HbmBatchKv | None = None
 
-    def batch(self, number: int, plans: Sequence[ChunkPlan], hit_slots: Sequence[Sequence[int]]) -> "HbmBatchKv":
-        return HbmBatchKv(
-            self._access, self._streams, self._engine, number, plans, hit_slots, self._layerwise, self._send, self.meter
-        )
+    def batch(
+        self,
+        number: int,
+        plans: Sequence[ChunkPlan],
+        hit_slots: Sequence[Sequence[int]],
+        loaded: Callable[[], None] = lambda: None,
+    ) -> "HbmBatchKv":
+        before, self._last = self._last, HbmBatchKv(self, number, plans, hit_slots, loaded)
+        if before is not None:
+            before.next = self._last
+        return self._last
 
 
 class HbmBatchKv:
@@ -44,38 +58,34 @@ class HbmBatchKv:
 
     def __init__(
         self,
-        access: PoolAccess,
-        streams: tuple[torch.cuda.Stream, torch.cuda.Stream],
-        engine: int,
+        memory: HbmBatches,
         batch: int,
         plans: Sequence[ChunkPlan],
         hit_slots: Sequence[Sequence[int]],
-        layerwise: bool,
-        send: Callable[[LayerOut], None],
-        meter: KvMeter,
+        loaded: Callable[[], None],
     ) -> None:
-        """Args: streams: of copies in and of copies out; the model's is the one that is current here."""
-        self._access, self._way, self._meter = access, access.way, meter
-        (self._in, self._out), self._compute = streams, torch.cuda.current_stream()
-        self._engine, self._batch, self._layout = engine, batch, access.layout
-        self._plans, self._layerwise, self._send = list(plans), layerwise, send
+        """The model's stream is the one that is current here."""
+        self._access, self._way, self._ring = memory.access, memory.access.way, memory.ring
+        self._in, self._out, self._compute = memory.copies_in, memory.copies_out, torch.cuda.current_stream()
+        self._engine, self._batch, self._layout = memory.engine, batch, memory.access.layout
+        self._plans, self._layerwise, self._send = list(plans), memory.layerwise, memory.send
         ends = list(accumulate(plan.stop for plan in self._plans))
         self.first_rows = [0, *ends[:-1]]
-        per_token, layers = self._layout.bytes_per_token_layer, self._layout.num_layers
-        count = min(NUM_BUFFERS, layers) if layerwise else layers
-        self._buffers = [torch.empty((ends[-1], per_token), dtype=torch.uint8, device="cuda") for _ in range(count)]
-        self._nbytes = sum(buffer.nbytes for buffer in self._buffers)
-        meter.add(self._nbytes)
-        self._in.wait_stream(self._compute)  # the memory may be some that the model has just used
-        self._blocks = [self._prepared(buffer, hit_slots) for buffer in self._buffers]
+        self._num_rows = ends[-1]
+        self.next: HbmBatchKv | None = None  # it was begun while this one computes
+        self._tell_loaded: Callable[[], None] | None = loaded if memory.layerwise else None
+        self._blocks = self._prepared(hit_slots)
         self._regions = Regions()
         self._staged = any(p.start > p.local_tokens for p in self._plans)
+        self._buffers: deque[torch.Tensor] = deque()  # of the layers that are in HBM
+        self._given = 0  # layers whose buffers are free again
         self._loaded: list[torch.cuda.Event] = []  # of each layer whose copies in have been issued
         self._written: list[torch.cuda.Event] = []  # of each layer whose new rows the model fills in
         self._computed: list[torch.cuda.Event] = []  # of each layer whose attention has been issued
         self._left: list[torch.cuda.Event] = []  # of each layer whose copies out have been issued
-        self._may_leave = layerwise
-        self._times = _Times()
+        self._may_leave = memory.layerwise
+        with torch.cuda.stream(self._in):
+            self._times = _Times()
         self.times = LayerTimes()
         self.loads = any(p.start for p in self._plans)
         self._leaving: queue.SimpleQueue[torch.cuda.Event | None] = queue.SimpleQueue()
@@ -88,15 +98,15 @@ class HbmBatchKv:
         """A layer's cached rows are in the pool; None when the link is gone."""
         self._regions.put(message)
 
-    def _prepared(self, buffer: torch.Tensor, hit_slots: Sequence[Sequence[int]]) -> BlockList:
-        """The hit blocks of all requests, from their slots to their rows."""
+    def _prepared(self, hit_slots: Sequence[Sequence[int]]) -> BlockList:
+        """The hit blocks of all requests, from their slots to their rows of a buffer that stands at address 0."""
         size, per_token = self._layout.block_tokens, self._layout.bytes_per_token_layer
         rows = [
             first + size * np.arange(plan.local_tokens // size)
             for plan, first in zip(self._plans, self.first_rows, strict=True)
         ]
         slots = [np.array(s[: len(r)], np.int64) for s, r in zip(hit_slots, rows, strict=True)]
-        device = np.concatenate(rows).astype(np.uint64) * np.uint64(per_token) + np.uint64(buffer.data_ptr())
+        device = np.concatenate(rows).astype(np.uint64) * np.uint64(per_token)
         host = self._access.layer_blocks(np.concatenate(slots))
         with torch.cuda.stream(self._in):
             return self._way.prepare(host, device, self._layout.layer_block_bytes)
@@ -115,19 +125,22 @@ class HbmBatchKv:
                 missing.append(len(self._left))
                 break
             self._copy_out(len(self._left), region.offset)
+        while self._given < min(len(self._computed), len(self._left)):
+            self._ring.give(self._computed[self._given], self._left[self._given])
+            self._buffers.popleft()
+            self._given += 1
         while len(self._loaded) < self._layout.num_layers:
-            layer = len(self._loaded)
-            before = layer - len(self._buffers)  # whose buffer it takes
-            if before >= min(len(self._computed), len(self._left)):
-                break
-            region = self._regions.get(layer) if self._staged else None
+            region = self._regions.get(len(self._loaded)) if self._staged else None
             if self._staged and region is None:
-                missing.append(layer)
+                missing.append(len(self._loaded))
                 break
-            if before >= 0:
-                self._in.wait_event(self._computed[before])
-                self._in.wait_event(self._left[before])
-            self._copy_in(layer, region.offset if region else 0)
+            buffer = self._ring.take(self._num_rows)
+            if buffer is None:
+                break
+            self._buffers.append(buffer)
+            self._copy_in(len(self._loaded), buffer, region.offset if region else 0)
+        if self.next is not None:
+            self.next._issue()
         return missing
 
     def _issue_until(self, issued: Callable[[], bool]) -> None:
@@ -141,17 +154,20 @@ class HbmBatchKv:
                 raise self._failure or error from error  # what the teller has seen is the cause
             missing = self._issue()
 
-    def _copy_in(self, layer: int, region: int) -> None:
+    def _buffer(self, layer: int) -> torch.Tensor:
+        return self._buffers[layer - self._given]
+
+    def _copy_in(self, layer: int, buffer: torch.Tensor, region: int) -> None:
         """H2D: hit blocks from their slots, and the rows that came over the CNIC."""
-        index, layout = layer % len(self._buffers), self._layout
+        layout = self._layout
         with torch.cuda.stream(self._in):
             began = _mark()
-            if len(self._blocks[index].host):
-                self._way.to_device(self._blocks[index], host_offset=layer * layout.layer_block_bytes)
+            if len(self._blocks.host):
+                self._way.to_device(self._blocks, layer * layout.layer_block_bytes, buffer.data_ptr())
             for plan, first in zip(self._plans, self.first_rows, strict=True):
                 if staged := plan.start - plan.local_tokens:
                     rows = self._rows(region + plan.first_row * layout.bytes_per_token_layer, staged)
-                    target = self._buffers[index][first + plan.local_tokens : first + plan.start]
+                    target = buffer[first + plan.local_tokens : first + plan.start]
                     target.copy_(rows, non_blocking=True)
             ended = _mark()
         self._times.load.append((began, ended))
@@ -159,7 +175,7 @@ class HbmBatchKv:
 
     def _copy_out(self, layer: int, region: int) -> None:
         """D2H: the new rows into the staging region; from there they go to the DE buffer."""
-        buffer, left = self._buffers[layer % len(self._buffers)], torch.cuda.Event(blocking=True)
+        buffer, left = self._buffer(layer), torch.cuda.Event(blocking=True)
         with torch.cuda.stream(self._out):
             self._out.wait_event(self._written[layer])
             for plan, first in zip(self._plans, self.first_rows, strict=True):
@@ -184,7 +200,7 @@ class HbmBatchKv:
         self._issue_until(lambda: len(self._loaded) > first)
         self._compute.wait_event(self._loaded[first])
         self._times.begun.append(_mark())
-        return self._buffers[layer % len(self._buffers)]
+        return self._buffer(layer)
 
     def _end_compute(self) -> None:
         """A layer's attention has been issued: its buffer is free when that is done, and its new rows have left."""
@@ -196,6 +212,9 @@ class HbmBatchKv:
         written.record()
         self._written.append(written)
         self._issue()
+        if self._tell_loaded is not None and len(self._loaded) == self._layout.num_layers:
+            tell, self._tell_loaded = self._tell_loaded, None
+            tell()
 
     def finish(self) -> None:
         self._end_compute()
@@ -203,18 +222,18 @@ class HbmBatchKv:
         self._issue_until(lambda: len(self._left) == self._layout.num_layers)
         self._teller.join()
         self._compute.synchronize()
-        self._meter.add(-self._nbytes)
         if self._failure is not None:
             raise self._failure
         self.times = self._times.read(self._computed, time.monotonic())
-        self._buffers.clear()
 
     def abandon(self) -> None:
         """The forward failed: nobody will call ``finish``."""
         self._leaving.put(None)
         torch.cuda.synchronize()
-        self._meter.add(-self._nbytes)
         self._buffers.clear()
+        if self.next is not None:
+            self.next.abandon()
+        self._ring.reset()
 
     # teller thread ---------------------------------------------------------------------------------------------------
 
