@@ -31,7 +31,7 @@ from dualpath_ray.traffic.messages import LayerIn
 BLOCK_TOKENS = 64
 AT_MOST = {1: 1.15, 4: 1.08, 8: 1.08}  # of the larger of computation and copies, by batch
 PEAK_LAYERS_AT_MOST = 4
-_CONSECUTIVE = 5  # batches in a row; the first fills the pipeline and is not counted
+_CONSECUTIVE = 8  # batches in a row; the first fills the pipeline and is not counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class _LayerwiseBench:
             began = time.process_time()
             times = self._run_in_a_row(memories[True], batch, _CONSECUTIVE, expected)
             used = (time.process_time() - began) / _CONSECUTIVE
-            measured["overlapped"] = statistics.mean(times[1:])
+            measured["overlapped"] = statistics.median(times[1:])
             for name, layerwise in (("alone", True), ("serial", False)):
                 measured[name] = _seconds(partial(self._run_in_a_row, memories[layerwise], batch, 1, expected))
             if number:
