@@ -54,8 +54,11 @@ class ModelAdapter:
         ends = torch.tensor(lengths).cumsum(0).tolist()
         spans = [(end - length, end) for end, length in zip(ends, lengths, strict=True)]
         cache = self._cache(kv, spans, starts)
-        positions = torch.cat([torch.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)])
-        last = torch.tensor([ends[i] - 1 for i in logits_of], dtype=torch.long, device=self.device)
+        ids, positions, last = self._on_device(
+            torch.tensor([t for tokens in token_ids for t in tokens]),
+            torch.cat([torch.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)]),
+            torch.tensor([ends[i] - 1 for i in logits_of], dtype=torch.long),
+        )
         masks = {}
         if self.description.index_elements:  # the indexer scores packed rows, and must not pick another request's
             totals = [start + length for start, length in zip(starts, lengths, strict=True)]
@@ -63,8 +66,8 @@ class ModelAdapter:
             masks = {"attention_mask": {"indexed_attention": mask}}
         out = self._model(
             **masks,
-            input_ids=torch.tensor([t for tokens in token_ids for t in tokens], device=self.device)[None],
-            position_ids=positions[None].to(self.device),
+            input_ids=ids[None],
+            position_ids=positions[None],
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=last if len(last) else 1,
@@ -72,6 +75,13 @@ class ModelAdapter:
         )
         logits: torch.Tensor = out.logits[0].float().cpu()
         return logits if len(last) else logits[:0]
+
+    def _on_device(self, *tensors: torch.Tensor) -> Sequence[torch.Tensor]:
+        if self.device == "cpu":
+            return tensors
+        from dualpath_ray.engine.hbm.upload import upload
+
+        return upload(*tensors)
 
     def _cache(self, kv: LayerKv | HbmKv, spans: list[tuple[int, int]], starts: Sequence[int]) -> Any:
         described = self.description

@@ -1,12 +1,14 @@
 """transformers' cache during one packed forward of a GPU engine: all requests' rows stand in one tensor of HBM."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache
 
 from dualpath_ray.base.errors import LayoutError
+from dualpath_ray.engine.hbm.upload import upload
 from dualpath_ray.engine.layer_kv import HbmKv
 
 
@@ -28,25 +30,24 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
         self._index_elements, self._elements = index_elements, torch.empty(0)
         self._new = [stop - start for start, stop in spans]
         self._totals = [start + new for start, new in zip(starts, self._new, strict=True)]
-        firsts = kv.first_rows
-        self._new_rows = _on_device(
-            torch.cat([torch.arange(f + t - n, f + t) for f, t, n in zip(firsts, self._totals, self._new, strict=True)])
-        )
-        self.query_starts = _on_device(torch.tensor([0, *(stop for _, stop in spans)], dtype=torch.int32))
-        self.key_counts = _on_device(torch.tensor(self._totals, dtype=torch.int32))
         self.max_new, self.max_keys = max(self._new), max(self._totals)
-        self._all_rows: torch.Tensor | None = None  # of a latent cache whose rows do not lie one behind the other
-        packed = [0]
-        for total in self._totals:
-            packed.append(packed[-1] + total)
-        if latent and packed[:-1] != firsts:
-            self._all_rows = _on_device(
-                torch.cat([torch.arange(f, f + t) for f, t in zip(firsts, self._totals, strict=True)])
-            )
+        firsts = kv.first_rows
+        packed = [0, *accumulate(self._totals)]
         self._num_rows = packed[-1]
         # Expanded latents are packed; keys and values stay where they stand.
         self._firsts = packed[:-1] if latent else list(firsts)
-        self.key_starts = _on_device(torch.tensor([*self._firsts, 0], dtype=torch.int32))
+        gathers = latent and packed[:-1] != firsts  # latents whose rows do not lie one behind the other
+        rows = zip(firsts, self._totals, self._new, strict=True)
+        arrays = [
+            torch.cat([torch.arange(first + total - new, first + total) for first, total, new in rows]),
+            torch.tensor([0, *(stop for _, stop in spans)], dtype=torch.int32),
+            torch.tensor(self._totals, dtype=torch.int32),
+            torch.tensor([*self._firsts, 0], dtype=torch.int32),
+        ]
+        if gathers:
+            arrays.append(torch.cat([torch.arange(f, f + t) for f, t in zip(firsts, self._totals, strict=True)]))
+        self._new_rows, self.query_starts, self.key_counts, self.key_starts, *all_rows = upload(*arrays)
+        self._all_rows = all_rows[0] if gathers else None
         self._keys = self._values = torch.empty(0)
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
@@ -101,7 +102,3 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
         return query_length, 0
-
-
-def _on_device(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to("cuda", non_blocking=True)

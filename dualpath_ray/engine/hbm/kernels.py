@@ -46,7 +46,7 @@ def _kernel() -> Any:
     return cupy.RawKernel(_SOURCE, "copy_blocks")
 
 
-def _current_stream() -> Any:
+def current_stream() -> Any:
     """torch's, as CuPy takes it; CuPy before 14 knows it by its address only."""
     import cupy
 
@@ -80,6 +80,6 @@ class KernelCopy:
             return
         pointers = (addresses[source].data_ptr(), addresses[target].data_ptr())
         offsets = (np.int64(from_offset), np.int64(to_offset), np.int64(blocks.nbytes), np.int32(count))
-        with _current_stream():
+        with current_stream():
             grid = (min(self.num_thread_blocks, count),)
             _kernel()(grid, (_THREADS,), tuple(np.uint64(p) for p in pointers) + offsets)
