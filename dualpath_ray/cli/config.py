@@ -73,7 +73,11 @@ def _plan_rows(plan: "SystemPlan") -> list[tuple[str, str, str]]:
         return f"{format_bytes(slots * layout.slot_bytes)}: {slots} blocks, {slots * tokens} tokens"
 
     return [
-        ("KV of a token", format_bytes(layout.token_bytes), f"{layout.num_layers} layers, {plan.config.engine.dtype}"),
+        (
+            "KV of a token",
+            format_bytes(layout.token_bytes),
+            f"{layout.num_layers} layers, {plan.config.engine.stored_dtype}",
+        ),
         (
             "full block",
             format_bytes(layout.full_block_bytes),

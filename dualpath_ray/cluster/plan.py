@@ -138,6 +138,7 @@ class SystemPlan:
             device=config.engine.device,
             description=self.description,
             dtype=config.engine.dtype,
+            kv_dtype=config.engine.stored_dtype,
             seed=config.seed,
             max_context_tokens=self.max_context_tokens,
             hbm_tokens=self.hbm_tokens,
@@ -218,7 +219,7 @@ def _plan(config: ClusterConfig, source: str, wanted_context: int | None) -> Sys
         raise ConfigError("scheduler.prefetch: false is for `dualpath simulate`; a running system always prefetches")
     description = describe(local_model(config.model), config.engine.dtype, config.seed)
     layout = KvLayout(
-        description.num_layers, config.block_tokens, description.bytes_per_token_layer(config.engine.dtype)
+        description.num_layers, config.block_tokens, description.bytes_per_token_layer(config.engine.stored_dtype)
     )
     context = config.engine.max_context_tokens or min(wanted_context or 2**62, description.max_context_tokens)
     if context > description.max_context_tokens:
@@ -248,7 +249,7 @@ def _plan(config: ClusterConfig, source: str, wanted_context: int | None) -> Sys
             description.fingerprint,
             config.weights_version,
             "x".join(map(str, layout.shape)),
-            config.engine.dtype,
+            config.engine.stored_dtype,
         ),
         max_context_tokens=context,
         pe_slots=pe_slots,

@@ -62,7 +62,11 @@ class EngineConfig(Section):
         1.0, description="Share of a GPU of an engine on cuda; 0.5 puts two engines on one."
     )
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Type of weights and KV; bfloat16 is what GPUs are fast at."
+        "float32", description="Type of weights and computation; bfloat16 is what GPUs are fast at."
+    )
+    kv_dtype: Literal["float32", "bfloat16", "float8_e4m3"] | None = Field(
+        None,
+        description="Type in which KV is kept and moved. Unset: dtype. Rounding changes some tokens; runs say how many.",
     )
     cpus: PositiveFloat | None = Field(
         None, description="CPUs, and so threads, of an engine. Unset: the cores, shared."
@@ -78,6 +82,11 @@ class EngineConfig(Section):
     decode_shard_nodes: PositiveInt | None = Field(
         None, description="Decode nodes that share one copy of the weights, for simulate. Unset: all of them."
     )
+
+    @property
+    def stored_dtype(self) -> str:
+        """Of KV."""
+        return self.kv_dtype or self.dtype
 
 
 class SchedulerConfig(Section):

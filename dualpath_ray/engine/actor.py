@@ -40,6 +40,7 @@ class EngineSpec:
     device: str  # cpu or cuda
     description: ModelDescription
     dtype: str
+    kv_dtype: str
     seed: int
     max_context_tokens: int
     hbm_tokens: int
@@ -65,7 +66,7 @@ class _Engine(ABC):
         self._events = EventBuffer()
         self._failure = ""
         self._stopping = False
-        self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed, spec.device)
+        self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed, spec.device, spec.kv_dtype)
         self._profile = spec.profile
         self._loop: PrefillLoop | DecodeLoop | None = None
         self._link: Link | None = None

@@ -10,7 +10,7 @@ from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import format_bytes
 from dualpath_ray.engine.toy import is_toy, toy_config
 
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float8_e4m3": 1}
 
 
 @dataclass(frozen=True, slots=True)

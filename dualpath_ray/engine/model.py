@@ -17,23 +17,25 @@ from transformers.masking_utils import AttentionMaskInterface
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.engine.attention import choose_attention, packed_causal
 from dualpath_ray.engine.describe import ModelDescription
+from dualpath_ray.engine.kv_type import TORCH_DTYPES, KvType
 from dualpath_ray.engine.layer_kv import HbmKv, LayerKv
 from dualpath_ray.engine.packed_cache import PackedCache
 from dualpath_ray.engine.toy import is_large_shape, is_toy, toy_config
-
-TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class ModelAdapter:
     """A model on one device."""
 
-    def __init__(self, description: ModelDescription, dtype: str, seed: int, device: str = "cpu") -> None:
-        """Args: device: cpu or cuda.
+    def __init__(
+        self, description: ModelDescription, dtype: str, seed: int, device: str = "cpu", kv_dtype: str | None = None
+    ) -> None:
+        """Args: device: cpu or cuda; kv_dtype: in which KV is stored, if not in ``dtype``.
 
         Raises: ConfigError naming the key ``model`` when the weights cannot be loaded.
         """
         self.description = description
         self.dtype, self.device = TORCH_DTYPES[dtype], device
+        self.kv_type = KvType(TORCH_DTYPES[kv_dtype or dtype], self.dtype)
         self._model = load_model(description.model, self.dtype, seed, device)
         name, attention = choose_attention(device, self.dtype, description.index_elements > 0)
         transformers.AttentionInterface.register(name, attention)
@@ -86,10 +88,10 @@ class ModelAdapter:
     def _cache(self, kv: LayerKv | HbmKv, spans: list[tuple[int, int]], starts: Sequence[int]) -> Any:
         described = self.description
         if self.device == "cpu":
-            return PackedCache(cast(LayerKv, kv), spans, self.dtype, described.latent, described.index_elements)
+            return PackedCache(cast(LayerKv, kv), spans, self.kv_type, described.latent, described.index_elements)
         from dualpath_ray.engine.hbm.cache import HbmCache
 
-        return HbmCache(cast(HbmKv, kv), spans, starts, self.dtype, described.latent, described.index_elements)
+        return HbmCache(cast(HbmKv, kv), spans, starts, self.kv_type, described.latent, described.index_elements)
 
 
 def load_model(model: str, dtype: torch.dtype, seed: int, device: str = "cpu") -> Any:

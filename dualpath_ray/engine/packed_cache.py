@@ -7,6 +7,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from dualpath_ray.base.errors import LayoutError
+from dualpath_ray.engine.kv_type import KvType
 from dualpath_ray.engine.layer_kv import LayerKv
 
 
@@ -14,13 +15,13 @@ class PackedCache(Cache):  # type: ignore[misc]  # transformers' cache class is 
     """What transformers takes for its cache during one packed forward."""
 
     def __init__(
-        self, kv: LayerKv, spans: Sequence[tuple[int, int]], dtype: torch.dtype, latent: bool, index_elements: int = 0
+        self, kv: LayerKv, spans: Sequence[tuple[int, int]], kv_type: KvType, latent: bool, index_elements: int = 0
     ) -> None:
         super().__init__(layers=[])
-        self._kv, self.spans, self._dtype, self._latent = kv, list(spans), dtype, latent
+        self._kv, self.spans, self._type, self._latent = kv, list(spans), kv_type, latent
         self._index_elements = index_elements
         self._rows: list[torch.Tensor] = []
-        self.keys: list[torch.Tensor] = []  # per request [kv_heads, tokens, dim]: views of the layer's rows
+        self.keys: list[torch.Tensor] = []  # per request [kv_heads, tokens, dim]
         self.values: list[torch.Tensor] = []
         self._layer = -1
 
@@ -32,17 +33,17 @@ class PackedCache(Cache):  # type: ignore[misc]  # transformers' cache class is 
         key_width = key_states.shape[1] * key_states.shape[3]
         value_width = value_states.shape[1] * value_states.shape[3]
         for row, (start, stop) in zip(self._rows, self.spans, strict=True):
-            elements = row.view(self._dtype)
+            elements = row.view(self._type.memory)
             stored = key_width + value_width + self._index_elements
             if elements.shape[1] != stored:
                 raise LayoutError(f"the model stores {stored} elements a token, not {elements.shape[1]}")
             keys = elements[:, :key_width].unflatten(1, key_states.shape[1::2])
             values = elements[:, key_width : key_width + value_width].unflatten(1, value_states.shape[1::2])
             count = stop - start
-            keys[-count:] = key_states[0, :, start:stop].transpose(0, 1)
-            values[-count:] = value_states[0, :, start:stop].transpose(0, 1)
-            self.keys.append(keys.transpose(0, 1))
-            self.values.append(values.transpose(0, 1))
+            keys[-count:] = self._type.pack(key_states[0, :, start:stop].transpose(0, 1))
+            values[-count:] = self._type.pack(value_states[0, :, start:stop].transpose(0, 1))
+            self.keys.append(self._type.unpack(keys).transpose(0, 1))
+            self.values.append(self._type.unpack(values).transpose(0, 1))
         if not self._index_elements:  # else its indexer keys are still to come
             self._kv.end_layer(layer_idx)
         if self._latent:
@@ -53,9 +54,9 @@ class PackedCache(Cache):  # type: ignore[misc]  # transformers' cache class is 
         """Store the new tokens' indexer keys, [1, tokens, dim]. Returns: past and new of all requests, packed."""
         keys = []
         for row, (start, stop) in zip(self._rows, self.spans, strict=True):
-            mine = row.view(self._dtype)[:, -self._index_elements :]
-            mine[start - stop :] = indexer_key_states[0, start:stop]
-            keys.append(mine)
+            mine = row.view(self._type.memory)[:, -self._index_elements :]
+            mine[start - stop :] = self._type.pack(indexer_key_states[0, start:stop])
+            keys.append(self._type.unpack(mine))
         self._kv.end_layer(layer_idx)
         return torch.cat(keys)[None]
 

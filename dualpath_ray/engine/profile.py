@@ -60,7 +60,7 @@ def profile_engine(adapter: ModelAdapter, max_context_tokens: int, repeats: int 
     s_per_flop, overhead_s = _fit_attention(adapter, min(2048, max_context_tokens), repeats)
     cached = min(576, max(1, max_context_tokens * 9 // 10))
     new = max(1, cached // 9)
-    per_token = description.kv_elements_per_token_layer * adapter.dtype.itemsize
+    per_token = description.kv_elements_per_token_layer * adapter.kv_type.stored.itemsize
 
     def forward() -> None:
         kv = _HeldKv(adapter.device, per_token, cached + new)

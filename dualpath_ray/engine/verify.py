@@ -1,14 +1,18 @@
 """Proof that tokens are the model's own: one plain transformers forward over each final context, in the same dtype.
 
-No block, no cache, no packing of ours takes part. End tokens are masked, as the replay masks them.
+No block, no cache, no packing of ours takes part. End tokens are masked, as the replay masks them. Where KV is stored in a
+type of fewer bits, the plain model's is rounded the same way; how many tokens that changes is told apart.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from dualpath_ray.engine.describe import ModelDescription
-from dualpath_ray.engine.model import TORCH_DTYPES, load_model
+from dualpath_ray.engine.kv_type import TORCH_DTYPES, KvType
+from dualpath_ray.engine.model import load_model
+from dualpath_ray.engine.rounded_cache import RoundedCache
 
 # Logits closer than this may swap, since matrix products depend on the shape of a batch: an absolute difference, or a few
 # spacings of the type, of which sums of different order end apart.
@@ -19,14 +23,38 @@ MOST_NEAR_TIES = {"float32": 0.005, "bfloat16": 0.02}  # of the tokens compared
 class PlainModel:
     """The model as transformers runs it by itself."""
 
-    def __init__(self, description: ModelDescription, seed: int, dtype: str = "float32", device: str = "cpu") -> None:
+    def __init__(
+        self,
+        description: ModelDescription,
+        seed: int,
+        dtype: str = "float32",
+        device: str = "cpu",
+        kv_dtype: str | None = None,
+    ) -> None:
+        """Args: kv_dtype: in which KV is stored, if not in ``dtype``."""
         self._description, self._device = description, device
         self._spacing = torch.finfo(TORCH_DTYPES[dtype]).eps
+        self._type = KvType(TORCH_DTYPES[kv_dtype or dtype], TORCH_DTYPES[dtype])
         self._model = load_model(description.model, TORCH_DTYPES[dtype], seed, device)
 
+    @property
+    def rounds(self) -> bool:
+        """Whether KV is stored in another type than the model computes in."""
+        return self._type.converts
+
+    def _cache(self) -> dict[str, Any]:
+        """How the model's own KV is kept, as it takes it."""
+        if not self.rounds:
+            return {}
+        return {"past_key_values": RoundedCache(self._type, self._model.config), "use_cache": True}
+
     @torch.inference_mode()
-    def check(self, context: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
+    def check(
+        self, context: Sequence[int], spans: Sequence[tuple[int, int]], rounded: bool = True
+    ) -> tuple[int, int, int]:
         """(tokens compared, near ties, wrong tokens) of the generated spans [start, stop) of a final context.
+
+        Args: rounded: whether the model's own KV is stored as the engines store it.
 
         A token is right when it is the argmax of the plain forward at its position, and a near tie when its logit is
         as near to the argmax's as ``NEAR_TIE`` and ``NEAR_SPACINGS`` say.
@@ -36,7 +64,8 @@ class PlainModel:
             return 0, 0, 0
         ids = torch.tensor(context)[None]
         wanted = (positions - 1).to(self._device)
-        out = self._model(input_ids=ids.to(self._device), use_cache=False, logits_to_keep=wanted)
+        cache = self._cache() if rounded else {}
+        out = self._model(input_ids=ids.to(self._device), logits_to_keep=wanted, **{"use_cache": False, **cache})
         logits = out.logits[0].float().cpu()
         if self._description.end_token_ids:
             logits = logits.index_fill(1, torch.tensor(self._description.end_token_ids), float("-inf"))
@@ -76,6 +105,7 @@ class PlainModel:
             min_new_tokens=num_tokens,
             do_sample=False,
             suppress_tokens=list(self._description.end_token_ids) or None,
+            **self._cache(),
         )
         new: list[int] = out[0, len(prompt) :].tolist()
         return new
@@ -86,14 +116,13 @@ def check_all(
     contexts: dict[str, list[int]],
     spans: dict[str, list[tuple[int, int]]],
     known: dict[tuple[int, ...], tuple[int, int, int]],
-    tick: Callable[[], None] = lambda: None,
+    rounded: bool = True,
 ) -> tuple[int, int, int]:
     """Sums of ``check`` over trajectories. ``known`` keeps answers: runs that agree share the work."""
     total = [0, 0, 0]
     for trajectory, context in contexts.items():
         key = tuple(context)
         if key not in known:
-            known[key] = plain.check(context, spans[trajectory])
+            known[key] = plain.check(context, spans[trajectory], rounded)
         total = [a + b for a, b in zip(total, known[key], strict=True)]
-        tick()
     return total[0], total[1], total[2]

@@ -32,7 +32,9 @@ def token_sentence(summary: dict[str, Any]) -> str:
     compared = amount(summary["num_tokens_compared"], "generated token")
     ties, wrong = summary["num_near_ties"], summary["num_wrong_tokens"]
     said = f"{compared} compared with one plain forward of the model over each final context: "
-    return said + (f"{count(wrong)} wrong, " if wrong else "all the model’s own, ") + f"{amount(ties, 'near tie')}."
+    said += (f"{count(wrong)} wrong, " if wrong else "all the model’s own, ") + f"{amount(ties, 'near tie')}."
+    changed = summary["num_tokens_changed_by_rounding"]
+    return said if changed is None else f"{said} Rounding the stored KV changed {count(changed)} of them."
 
 
 def alarms(summary: dict[str, Any]) -> list[str]:

@@ -1,13 +1,13 @@
 """From run records to the numbers of ``summary.json``. Pure: no clock, no file, no Ray."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from dualpath_ray.observability.run_record import Comparison, RunRecord
+from dualpath_ray.observability.run_record import Comparison, RunRecord, TokenCheck
 from dualpath_ray.observability.spans import union_s
 from dualpath_ray.observability.turn_columns import column, text_column
 
@@ -22,7 +22,9 @@ def summarize(comparison: Comparison) -> dict[str, Any]:
         nothing but storage limits.
         ``oracle_jct_ratio``: JCT of oracle / JCT of prefill_only, same ``layerwise``: how storage-bound the job is.
         ``tokens_identical``, ``num_tokens_compared``, ``num_near_ties``, ``num_wrong_tokens``: None unless every run
-        was checked. ``hit_tokens_equal``: all runs hit the same. ``command, versions, workload, profile``.
+        was checked. ``num_tokens_changed_by_rounding``: of those compared, that KV of full precision would choose
+        otherwise; None too where KV is not rounded. ``hit_tokens_equal``: all runs hit the same. ``command, versions,
+        workload, profile``.
         Where a mode was run several times, its median JCT counts.
     """
     runs, checks = comparison.runs, comparison.checks
@@ -38,6 +40,7 @@ def summarize(comparison: Comparison) -> dict[str, Any]:
         "num_tokens_compared": sum(c.num_tokens_compared for c in checks) if checked else None,
         "num_near_ties": sum(c.num_near_ties for c in checks) if checked else None,
         "num_wrong_tokens": sum(c.num_wrong for c in checks) if checked else None,
+        "num_tokens_changed_by_rounding": _total_changed(checks) if checked else None,
         "hit_tokens_equal": len({_total(run, "hit_tokens") for run in runs}) <= 1,
         "command": comparison.command,
         "versions": comparison.versions,
@@ -45,6 +48,11 @@ def summarize(comparison: Comparison) -> dict[str, Any]:
         "profile": next((run.profile for run in runs if run.profile), {}),
     }
     return {key: json_clean(value) for key, value in summary.items()}
+
+
+def _total_changed(checks: Sequence[TokenCheck]) -> int | None:
+    changed = [check.num_changed_by_rounding for check in checks]
+    return sum(c for c in changed if c is not None) if any(c is not None for c in changed) else None
 
 
 def summarize_run(run: RunRecord) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def profile_config(path: Path, echo: Callable[[str], None], say: Callable[[str],
     Raises: ConfigError naming file and key.
     """
     config = load_cluster(path)
-    plan = make_plan(config, str(path), 2048)
+    engine, plan = config.engine, make_plan(config, str(path), 2048)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     import torch
 
@@ -54,7 +54,7 @@ def profile_config(path: Path, echo: Callable[[str], None], say: Callable[[str],
     from dualpath_ray.engine.model import ModelAdapter
 
     say(f"profiling {config.model} on {plan.threads_per_engine} thread(s)")
-    adapter = ModelAdapter(plan.description, config.engine.dtype, config.seed, config.engine.device)
+    adapter = ModelAdapter(plan.description, engine.dtype, config.seed, engine.device, engine.stored_dtype)
     profile = profile_engine(adapter, plan.max_context_tokens, _REPEATS)
     with naming(str(path)):
         profile = replace(profile, read_bytes_per_s=measure_reads(plan))

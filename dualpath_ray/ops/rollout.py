@@ -292,8 +292,9 @@ def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> li
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     plan, engine = prepared.runs[0].plan, prepared.config.engine
     device = engine.device if num_cuda_devices() else "cpu"  # of a driver outside the cluster
-    plain = PlainModel(plan.description, prepared.config.seed, engine.dtype, device)
+    plain = PlainModel(plan.description, prepared.config.seed, engine.dtype, device, engine.stored_dtype)
     known: dict[tuple[int, ...], tuple[int, int, int]] = {}
+    unrounded: dict[tuple[int, ...], tuple[int, int, int]] = {}
     generated: dict[tuple[int, ...], list[int]] = {}
     checks = []
     for record in records:
@@ -301,8 +302,15 @@ def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> li
         name, context = next(iter(record.contexts.items()))
         spans = record.generated_spans[name]
         by_itself = plain.generate_again(context, spans, generated)
-        checks.append(TokenCheck(compared, ties, wrong + by_itself, MOST_NEAR_TIES[engine.dtype]))
+        changed = None
+        if plain.rounds:
+            changed = sum(check_all(plain, record.contexts, record.generated_spans, unrounded, rounded=False)[1:])
+        checks.append(TokenCheck(compared, ties, wrong + by_itself, MOST_NEAR_TIES[engine.dtype], changed))
+        rounding = (
+            f"; {engine.stored_dtype} KV chose {changed} that {engine.dtype} KV would not" if plain.rounds else ""
+        )
         echo(
             f"  {record.mode}: {compared} tokens, {ties} near ties, {wrong} wrong; {name} by generate(): {by_itself} wrong"
+            f"{rounding}"
         )
     return checks

@@ -48,7 +48,8 @@ def roll_out(system: System, client: Client, work: list[Trajectory], mode: str =
 
 
 def check(system: System, record: RunRecord) -> TokenCheck:
-    plain = PlainModel(system.plan.description, system.plan.config.seed)
+    engine = system.plan.config.engine
+    plain = PlainModel(system.plan.description, system.plan.config.seed, kv_dtype=engine.stored_dtype)
     return TokenCheck(*check_all(plain, record.contexts, record.generated_spans, {}))
 
 

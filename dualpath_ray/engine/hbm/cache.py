@@ -9,6 +9,7 @@ from transformers.cache_utils import Cache
 
 from dualpath_ray.base.errors import LayoutError
 from dualpath_ray.engine.hbm.upload import upload
+from dualpath_ray.engine.kv_type import KvType
 from dualpath_ray.engine.layer_kv import HbmKv
 
 
@@ -20,13 +21,13 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
         kv: HbmKv,
         spans: Sequence[tuple[int, int]],
         starts: Sequence[int],
-        dtype: torch.dtype,
+        kv_type: KvType,
         latent: bool,
         index_elements: int = 0,
     ) -> None:
         """Args: spans: of each request's new tokens in the packed forward; starts: position of its first new token."""
         super().__init__(layers=[])
-        self._kv, self.spans, self._dtype, self._latent = kv, list(spans), dtype, latent
+        self._kv, self.spans, self._type, self._latent = kv, list(spans), kv_type, latent
         self._index_elements, self._elements = index_elements, torch.empty(0)
         self._new = [stop - start for start, stop in spans]
         self._totals = [start + new for start, new in zip(starts, self._new, strict=True)]
@@ -34,9 +35,10 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
         firsts = kv.first_rows
         packed = [0, *accumulate(self._totals)]
         self._num_rows = packed[-1]
-        # Expanded latents are packed; keys and values stay where they stand.
-        self._firsts = packed[:-1] if latent else list(firsts)
-        gathers = latent and packed[:-1] != firsts  # latents whose rows do not lie one behind the other
+        # What attention takes is packed, if it is converted or expanded; else keys and values stay where they stand.
+        self._packs = latent or kv_type.converts
+        self._firsts = packed[:-1] if self._packs else list(firsts)
+        gathers = self._packs and packed[:-1] != firsts  # the rows do not lie one behind the other
         rows = zip(firsts, self._totals, self._new, strict=True)
         arrays = [
             torch.cat([torch.arange(first + total - new, first + total) for first, total, new in rows]),
@@ -52,7 +54,7 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
         """Store the new tokens' KV. For a latent cache, returns past and new of all requests, packed for expansion."""
-        elements = self._kv.begin_layer(layer_idx).view(self._dtype)
+        elements = self._kv.begin_layer(layer_idx).view(self._type.memory)
         (heads, dim), (value_heads, value_dim) = key_states.shape[1::2], value_states.shape[1::2]
         width = heads * dim
         stop = width + value_heads * value_dim
@@ -60,30 +62,31 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
             raise LayoutError(
                 f"the model stores {stop + self._index_elements} elements a token, not {elements.shape[1]}"
             )
-        elements[:, :width].index_copy_(0, self._new_rows, key_states[0].transpose(0, 1).flatten(1))
-        elements[:, width:stop].index_copy_(0, self._new_rows, value_states[0].transpose(0, 1).flatten(1))
+        new_keys, new_values = (self._type.pack(s[0].transpose(0, 1).flatten(1)) for s in (key_states, value_states))
+        elements[:, :width].index_copy_(0, self._new_rows, new_keys)
+        elements[:, width:stop].index_copy_(0, self._new_rows, new_values)
         self._elements = elements
         if not self._index_elements:  # else its indexer keys are still to come
             self._kv.end_layer(layer_idx)
+        rows = self._packed(elements[:, :stop]) if self._packs else elements
+        keys = rows[:, :width].unflatten(1, (heads, dim))
+        values = rows[:, width:stop].unflatten(1, (value_heads, value_dim))
         if self._latent:
-            rows = self._packed(elements)
-            keys = rows[:, :width].unflatten(1, (heads, dim))
-            values = rows[:, width:stop].unflatten(1, (value_heads, value_dim))
             return keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
-        self._keys = elements[:, :width].unflatten(1, (heads, dim))
-        self._values = elements[:, width:stop].unflatten(1, (value_heads, value_dim))
+        self._keys, self._values = keys, values
         return key_states, value_states
 
     def update_indexer(self, indexer_key_states: torch.Tensor, layer_idx: int) -> torch.Tensor:
         """Store the new tokens' indexer keys, [1, tokens, dim]. Returns: past and new of all requests, packed."""
         keys = self._elements[:, -self._index_elements :]
-        keys.index_copy_(0, self._new_rows, indexer_key_states[0])
+        keys.index_copy_(0, self._new_rows, self._type.pack(indexer_key_states[0]))
         self._kv.end_layer(layer_idx)
         return self._packed(keys)[None]
 
     def _packed(self, rows: torch.Tensor) -> torch.Tensor:
-        """The requests' rows one behind the other, [all tokens, elements]."""
-        return rows[: self._num_rows] if self._all_rows is None else rows.index_select(0, self._all_rows)
+        """The requests' rows one behind the other, in the type that the model computes in: [all tokens, elements]."""
+        found = rows[: self._num_rows] if self._all_rows is None else rows.index_select(0, self._all_rows)
+        return self._type.unpack(found)
 
     def memory(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(keys, values) [rows, kv_heads, dim] of the layer that runs now."""

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from dualpath_ray.base.errors import LayoutError
+from dualpath_ray.engine.kv_type import KvType
 from dualpath_ray.engine.packed_cache import PackedCache
 
 KEY, VALUE, INDEX = 4, 2, 3  # elements of a token: latent, RoPE key, indexer's key
 STARTS, NEW = (5, 0, 2), (2, 3, 1)
+SAME = KvType(torch.float32, torch.float32)
 SPANS = [(0, 2), (2, 5), (5, 6)]
 
 
@@ -35,7 +37,7 @@ def new_states(heads, width):
 
 def test_an_indexers_keys_stand_behind_the_latent_and_end_the_layer():
     layers = Layers()
-    cache = PackedCache(layers, SPANS, torch.float32, latent=True, index_elements=INDEX)
+    cache = PackedCache(layers, SPANS, SAME, latent=True, index_elements=INDEX)
     latent, rope = new_states(1, KEY), new_states(1, VALUE) - 50
     keys, values = cache.update(latent, rope, 7)
     assert layers.calls == [("begin", 7)]  # its new rows are not complete
@@ -55,11 +57,11 @@ def test_an_indexers_keys_stand_behind_the_latent_and_end_the_layer():
 
 def test_without_an_indexer_the_layer_ends_at_once():
     layers = Layers(KEY + VALUE)
-    PackedCache(layers, SPANS, torch.float32, latent=True).update(new_states(1, KEY), new_states(1, VALUE), 0)
+    PackedCache(layers, SPANS, SAME, latent=True).update(new_states(1, KEY), new_states(1, VALUE), 0)
     assert layers.calls == [("begin", 0), ("end", 0)]
 
 
 def test_rows_of_another_width_are_refused():
-    cache = PackedCache(Layers(), SPANS, torch.float32, latent=True)
+    cache = PackedCache(Layers(), SPANS, SAME, latent=True)
     with pytest.raises(LayoutError, match="the model stores 6 elements a token, not 9"):
         cache.update(new_states(1, KEY), new_states(1, VALUE), 0)
