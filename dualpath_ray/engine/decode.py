@@ -207,11 +207,10 @@ class DecodeLoop:
     def _step(self, active: list[tuple[_Running, _Sequence]]) -> None:
         started = time.monotonic()
         sequences = [s for _, s in active]
-        logits = self._adapter.forward(
-            [[s.generated[-1]] for s in sequences],
+        logits = self._adapter.decode(
+            [s.generated[-1] for s in sequences],
             [s.kv_tokens for s in sequences],
             self._memory.step([(s.kv, s.kv_tokens) for s in sequences]),
-            range(len(sequences)),
         )
         now = time.time()
         for row, (running, sequence) in enumerate(active):

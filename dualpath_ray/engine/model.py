@@ -8,19 +8,23 @@ caches know that (``packed_cache.py``, ``hbm/cache.py``).
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
 from transformers.masking_utils import AttentionMaskInterface
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.engine.attention import choose_attention, packed_causal
+from dualpath_ray.engine.attention import choose_attention, packed_causal, varlen_attention
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.kv_type import TORCH_DTYPES, KvType
 from dualpath_ray.engine.layer_kv import HbmKv, LayerKv
 from dualpath_ray.engine.packed_cache import PackedCache
 from dualpath_ray.engine.toy import is_large_shape, is_toy, toy_config
+
+if TYPE_CHECKING:
+    from dualpath_ray.engine.hbm.graphs import DecodeGraphs
+    from dualpath_ray.engine.hbm.sequences import HbmStepKv
 
 
 class ModelAdapter:
@@ -37,10 +41,11 @@ class ModelAdapter:
         self.dtype, self.device = TORCH_DTYPES[dtype], device
         self.kv_type = KvType(TORCH_DTYPES[kv_dtype or dtype], self.dtype)
         self._model = load_model(description.model, self.dtype, seed, device)
-        name, attention = choose_attention(device, self.dtype, description.index_elements > 0)
-        transformers.AttentionInterface.register(name, attention)
+        name, self._attention = choose_attention(device, self.dtype, description.index_elements > 0)
+        transformers.AttentionInterface.register(name, self._attention)
         AttentionMaskInterface.register(name, lambda *args, **kwargs: None)
         self._model.set_attn_implementation(name)
+        self._graphs = self._make_graphs()
 
     @torch.inference_mode()
     def forward(
@@ -66,17 +71,45 @@ class ModelAdapter:
             totals = [start + length for start, length in zip(starts, lengths, strict=True)]
             mask = packed_causal(lengths, totals, self.device)[None, None]
             masks = {"attention_mask": {"indexed_attention": mask}}
+        logits = self._run(ids, positions, last if len(last) else 1, cache, masks).cpu()
+        return logits if len(last) else logits[:0]
+
+    def _run(
+        self, ids: torch.Tensor, positions: torch.Tensor, last: torch.Tensor | int, cache: Any, masks: dict[str, Any]
+    ) -> torch.Tensor:
+        """float32 [len(last), vocab_size], on the device."""
         out = self._model(
             **masks,
             input_ids=ids[None],
             position_ids=positions[None],
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=last if len(last) else 1,
+            logits_to_keep=last,
             dualpath_cache=cache,
         )
-        logits: torch.Tensor = out.logits[0].float().cpu()
-        return logits if len(last) else logits[:0]
+        logits: torch.Tensor = out.logits[0].float()
+        return logits
+
+    @torch.inference_mode()
+    def decode(self, token_ids: Sequence[int], starts: Sequence[int], kv: LayerKv | HbmKv) -> torch.Tensor:
+        """One token of each sequence, as ``forward``; on a GPU by a recorded graph, if the model can be recorded.
+
+        Args:    token_ids, starts: the token of each sequence and its position; kv: of the engine's memory.
+        Returns: float32 [sequences, vocab_size], in DRAM.
+        """
+        if self._graphs is not None:
+            return self._graphs.step(token_ids, starts, cast("HbmStepKv", kv))
+        return self.forward([[token] for token in token_ids], starts, kv, range(len(token_ids)))
+
+    def _make_graphs(self) -> "DecodeGraphs | None":
+        """None where nothing can be recorded: shapes that depend on the contexts' lengths, or on which experts are chosen."""
+        packs = self.description.latent or self.kv_type.converts
+        experts = any("experts" in name for name, _ in self._model.named_modules())
+        if packs or experts or self._attention is not varlen_attention:
+            return None
+        from dualpath_ray.engine.hbm.graphs import DecodeGraphs
+
+        return DecodeGraphs(self._run, self._cache)
 
     def _on_device(self, *tensors: torch.Tensor) -> Sequence[torch.Tensor]:
         if self.device == "cpu":

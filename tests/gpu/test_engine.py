@@ -22,10 +22,15 @@ pytestmark = [
 SIZE = 16  # tokens of a block
 LENGTHS = (150, 33, 70)
 MODELS = [
-    (model, dtype, layerwise)
+    (model, dtype, dtype, layerwise)
     for model in ("toy-qwen2", "toy-deepseek-v3", "toy-deepseek-v3.2")
     for dtype in ("float32", "bfloat16")
     for layerwise in (True, False)
+]
+MODELS += [
+    ("toy-qwen2", "bfloat16", "float8_e4m3", True),
+    ("toy-deepseek-v3", "float32", "bfloat16", True),
+    ("toy-deepseek-v3.2", "bfloat16", "float8_e4m3", True),
 ]
 
 
@@ -59,12 +64,12 @@ def setting(request):
     from dualpath_ray.engine.hbm.pool_access import PoolAccess
     from dualpath_ray.engine.model import ModelAdapter, load_model
 
-    model, dtype, layerwise = request.param
+    model, dtype, stored, layerwise = request.param
     description = describe(model, dtype, 0)
-    layout = KvLayout(description.num_layers, SIZE, description.bytes_per_token_layer(dtype))
+    layout = KvLayout(description.num_layers, SIZE, description.bytes_per_token_layer(stored))
     manager = Manager(layout, 32, sum(LENGTHS))
-    adapter = ModelAdapter(description, dtype, 0, "cuda")
-    plain = load_model(model, adapter.dtype, 0, "cuda")
+    adapter = ModelAdapter(description, dtype, 0, "cuda", stored)
+    plain = Plain(load_model(model, adapter.dtype, 0, "cuda"), adapter.kv_type)
     prompts = [np.random.default_rng(i).integers(2, 500, n).tolist() for i, n in enumerate(LENGTHS)]
     access = PoolAccess(manager.segment)
     batches = HbmBatches(access, 0, layerwise, manager.out.append)
@@ -73,9 +78,29 @@ def setting(request):
     unlock(manager.segment.bytes)
 
 
-def plain_logits(plain, tokens):
-    with torch.inference_mode():
-        return plain(input_ids=torch.tensor([tokens], device="cuda"), use_cache=False).logits[0].float().cpu()
+class Plain:
+    """transformers by itself, its KV rounded as the engine stores it."""
+
+    def __init__(self, model, kv_type):
+        self.model, self.kv_type = model, kv_type
+
+    def logits(self, tokens):
+        from dualpath_ray.engine.rounded_cache import RoundedCache
+
+        cache = RoundedCache(self.kv_type, self.model.config)
+        with torch.inference_mode():
+            out = self.model(input_ids=torch.tensor([tokens], device="cuda"), past_key_values=cache, use_cache=True)
+        return out.logits[0].float().cpu()
+
+
+def values(adapter, rows):
+    """Stored rows as numbers."""
+    return torch.from_numpy(rows).view(adapter.kv_type.stored).float()
+
+
+def spread(adapter):
+    """How far stored values may be apart: a rounding may go the other way."""
+    return adapter.dtype if not adapter.kv_type.converts else torch.bfloat16
 
 
 def near(ours, theirs, dtype):
@@ -113,7 +138,7 @@ def test_prefill_and_decode_are_the_plain_model(setting):
     segment, layout, dtype = manager.segment, manager.layout, adapter.dtype
     whole = [(ReadPath.PE, 0, 0, len(p), p) for p in prompts]
     logits, kv, plans = prefill(manager, adapter, batches, whole, [(), (), ()], 1)
-    expected = torch.stack([plain_logits(plain, p)[-1] for p in prompts])
+    expected = torch.stack([plain.logits(p)[-1] for p in prompts])
     assert near(logits, expected, dtype)
     assert [out.layer for out in manager.out] == list(range(layout.num_layers))
     layers = layout.num_layers if not batches.layerwise else min(3, layout.num_layers)
@@ -144,9 +169,9 @@ def test_prefill_and_decode_are_the_plain_model(setting):
     assert near(found, expected, dtype) and kv.loads and len(kv.times.load) == layout.num_layers
     for layer, new in enumerate(rows_of(manager, plans)):
         for request, rows in enumerate(new):
-            ours = torch.from_numpy(rows).view(dtype).float()
-            theirs = torch.from_numpy(computed[layer][request][starts[request] :]).view(dtype).float()
-            assert near(ours, theirs, dtype), (layer, request)
+            ours = values(adapter, rows)
+            theirs = values(adapter, computed[layer][request][starts[request] :])
+            assert near(ours, theirs, spread(adapter)), (layer, request)
 
     # All three decode together; the second ends first, and a fourth that needs its room moves the third.
     sequences = HbmSequences(access, sum(LENGTHS) + 3 * 8 + 4)
@@ -170,18 +195,18 @@ def test_prefill_and_decode_are_the_plain_model(setting):
         step(adapter, plain, sequences, contexts, kvs)
     free = next(int(slot) for slot in order)
     sequences.copy_out(kvs[0], 128, free)
-    ours = torch.from_numpy(segment.full_block(free).copy()).view(dtype).float()
+    ours = values(adapter, segment.full_block(free).copy())
     layers = [rows[0][128 : 128 + SIZE] for rows in computed]
-    assert near(ours, torch.from_numpy(np.stack(layers)).view(dtype).float(), dtype)
+    assert near(ours, values(adapter, np.stack(layers)), spread(adapter))
 
 
 def step(adapter, plain, sequences, contexts, kvs):
     """One token for each, which must be what the plain model gives on the same context."""
     tokens = [len(context) - 1 for context in contexts]
     kv = sequences.step(list(zip(kvs, tokens, strict=True)))
-    logits = adapter.forward([context[-1:] for context in contexts], tokens, kv, range(len(contexts)))
+    logits = adapter.decode([context[-1] for context in contexts], tokens, kv)
     for context, row in zip(contexts, logits, strict=True):
-        assert near(row, plain_logits(plain, context)[-1], adapter.dtype)
+        assert near(row, plain.logits(context)[-1], adapter.dtype)
         context.append(int(row.argmax()))
 
 
@@ -236,7 +261,7 @@ def test_the_first_layers_of_the_next_batch_come_while_one_computes(setting):
         found = adapter.forward([prompt[hit:]], [hit], begun[request], [0])
         early = len(begun)
         begun[request].finish()
-        assert near(found[0], plain_logits(plain, prompt)[-1], adapter.dtype)
+        assert near(found[0], plain.logits(prompt)[-1], adapter.dtype)
         if request + 1 < len(prompts):
             assert early == request + (2 if batches.layerwise else 1)
             if not batches.layerwise:

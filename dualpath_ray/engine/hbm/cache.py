@@ -52,6 +52,12 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
         self._all_rows = all_rows[0] if gathers else None
         self._keys = self._values = torch.empty(0)
 
+    def decode_from(
+        self, new_rows: torch.Tensor, key_counts: torch.Tensor, key_starts: torch.Tensor, max_keys: int
+    ) -> None:
+        """Look these arrays up instead, which change from step to step. Args: as the attributes of these names."""
+        self._new_rows, self.key_counts, self.key_starts, self.max_keys = new_rows, key_counts, key_starts, max_keys
+
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
         """Store the new tokens' KV. For a latent cache, returns past and new of all requests, packed for expansion."""
         elements = self._kv.begin_layer(layer_idx).view(self._type.memory)

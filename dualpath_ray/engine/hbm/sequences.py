@@ -21,12 +21,12 @@ class SequenceKv:
 
 
 class HbmSequences:
-    """DecodeMemory of a GPU engine. ``memory``: uint8 [layers, tokens, bytes_per_token_layer]."""
+    """DecodeMemory of a GPU engine. ``memory``: uint8 [layers, tokens + 1, bytes_per_token_layer], the last row nobody's."""
 
     def __init__(self, access: PoolAccess, num_tokens: int) -> None:
         """Raises: ConfigError when HBM has no room."""
         self._access, self._layout = access, access.layout
-        shape = (self._layout.num_layers, num_tokens, self._layout.bytes_per_token_layer)
+        shape = (self._layout.num_layers, num_tokens + 1, self._layout.bytes_per_token_layer)
         try:
             self.memory = torch.empty(shape, dtype=torch.uint8, device="cuda")
         except torch.OutOfMemoryError as error:
@@ -115,6 +115,15 @@ class HbmStepKv:
 
     def __init__(self, memory: torch.Tensor, first_rows: list[int]) -> None:
         self._memory, self.first_rows = memory, first_rows
+
+    @property
+    def num_rows(self) -> int:
+        """Of a layer. The last row is nobody's."""
+        return self._memory.shape[1]
+
+    def of(self, first_rows: Sequence[int]) -> "HbmStepKv":
+        """The same memory for sequences that begin at these rows."""
+        return HbmStepKv(self._memory, list(first_rows))
 
     def begin_layer(self, layer: int) -> torch.Tensor:
         return self._memory[layer]

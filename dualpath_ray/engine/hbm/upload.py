@@ -35,24 +35,34 @@ def _kernel() -> Any:
     return kernel
 
 
-def upload(*tensors: torch.Tensor) -> list[torch.Tensor]:
+class Inputs:
+    """Arrays in one piece of the device's memory, which stays where it is: filled once, or again and again."""
+
+    def __init__(self, *arrays: torch.Tensor) -> None:
+        """CPU tensors; ``tensors`` are their like on the device, for work on the current stream. Returns at once."""
+        self._sizes = [-(-array.nbytes // _ALIGN) * _ALIGN for array in arrays]
+        self._memory = torch.empty(sum(self._sizes), dtype=torch.uint8, device="cuda")
+        parts = zip(arrays, self._memory.split(self._sizes), strict=True)
+        self.tensors = [part[: array.nbytes].view(array.dtype).view(array.shape) for array, part in parts]
+        self.fill(*arrays)
+
+    def fill(self, *arrays: torch.Tensor) -> None:
+        """Other values, of the same shapes and types."""
+        host = torch.empty(sum(self._sizes), dtype=torch.uint8, pin_memory=True)
+        for array, part in zip(arrays, host.split(self._sizes), strict=True):
+            part[: array.nbytes] = array.contiguous().view(torch.uint8).flatten()
+        kernel = _kernel()
+        if kernel is None:
+            self._memory.copy_(host, non_blocking=True)
+            return
+        with current_stream():
+            kernel((1,), (_THREADS,), (host.data_ptr(), self._memory.data_ptr(), host.nbytes // _ALIGN))
+        _keep(host)
+
+
+def upload(*arrays: torch.Tensor) -> list[torch.Tensor]:
     """CPU tensors as CUDA tensors, for work on the current stream. Returns at once."""
-    sizes = [-(-tensor.nbytes // _ALIGN) * _ALIGN for tensor in tensors]
-    host = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True)
-    device = torch.empty(sum(sizes), dtype=torch.uint8, device="cuda")
-    found, at = [], 0
-    for tensor, size in zip(tensors, sizes, strict=True):
-        host[at : at + tensor.nbytes] = tensor.contiguous().view(torch.uint8).flatten()
-        found.append(device[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape))
-        at += size
-    kernel = _kernel()
-    if kernel is None:
-        device.copy_(host, non_blocking=True)
-        return found
-    with current_stream():
-        kernel((1,), (_THREADS,), (host.data_ptr(), device.data_ptr(), at // _ALIGN))
-    _keep(host)
-    return found
+    return Inputs(*arrays).tensors
 
 
 def _keep(host: torch.Tensor) -> None:

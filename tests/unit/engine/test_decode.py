@@ -52,7 +52,7 @@ class Adapter:
     def __init__(self):
         self.steps, self.may = [], threading.Semaphore(0)
 
-    def forward(self, token_ids, starts, kv, logits_of):
+    def decode(self, token_ids, starts, kv):
         self.steps.append(list(starts))
         assert self.may.acquire(timeout=10)
         return torch.nn.functional.one_hot(torch.full((len(token_ids),), 3), VOCABULARY).float()

@@ -1,0 +1,75 @@
+"""A decode step as a CUDA graph: hundreds of kernels in one launch, where launching one by one takes longer than running.
+
+A graph is of one batch size, and of the places of its inputs. There is one for 1, 2, 4, ... sequences, recorded when first
+needed; sequences that are missing to its size compute on a row that is nobody's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dualpath_ray.engine.hbm.cache import HbmCache
+from dualpath_ray.engine.hbm.sequences import HbmStepKv
+from dualpath_ray.engine.hbm.upload import Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    graph: torch.cuda.CUDAGraph
+    inputs: Inputs  # as ``_arrays`` makes them
+    logits: torch.Tensor  # float32 [size, vocab_size]
+    used: tuple[HbmCache, torch.Tensor]  # what it reads besides: its memory must not become another's
+
+
+class DecodeGraphs:
+    """Of one model and one memory."""
+
+    def __init__(
+        self,
+        run: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, HbmCache, dict[str, Any]], torch.Tensor],
+        make_cache: Callable[[HbmStepKv, list[tuple[int, int]], Sequence[int]], HbmCache],
+    ) -> None:
+        """Args: run: ids, positions, indices of the logits wanted, cache, masks -> logits on the device."""
+        self._run, self._make_cache = run, make_cache
+        self._recorded: dict[int, _Recorded] = {}
+
+    def step(self, token_ids: Sequence[int], starts: Sequence[int], kv: HbmStepKv) -> torch.Tensor:
+        """As ``ModelAdapter.decode``."""
+        count = len(token_ids)
+        size = 1 << (count - 1).bit_length()
+        missing = size - count
+        tokens, positions = [*token_ids, *[0] * missing], [*starts, *[0] * missing]
+        arrays = _arrays(tokens, positions, [*kv.first_rows, *[kv.num_rows - 1] * missing])
+        if size not in self._recorded:
+            self._recorded[size] = self._record(size, kv, arrays)
+        recorded = self._recorded[size]
+        recorded.inputs.fill(*arrays)
+        recorded.graph.replay()
+        return recorded.logits[:count].cpu()
+
+    def _record(self, size: int, kv: HbmStepKv, arrays: Sequence[torch.Tensor]) -> _Recorded:
+        inputs = Inputs(*arrays)
+        ids, positions, new_rows, key_counts, key_starts = inputs.tensors
+        cache = self._make_cache(kv.of(range(size)), [(i, i + 1) for i in range(size)], [0] * size)
+        cache.decode_from(new_rows, key_counts, key_starts, kv.num_rows)
+        last = torch.arange(size, device="cuda")
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(
+            stream
+        ):  # libraries make their workspaces in a first run; it writes what the next will write
+            self._run(ids, positions, last, cache, {})
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            logits = self._run(ids, positions, last, cache, {})
+        return _Recorded(graph, inputs, logits, (cache, last))
+
+
+def _arrays(tokens: Sequence[int], positions: Sequence[int], first_rows: Sequence[int]) -> list[torch.Tensor]:
+    """Ids, positions, rows of the new tokens, numbers of keys, and where they begin: of a step."""
+    first, at = torch.tensor(first_rows), torch.tensor(positions)
+    starts = torch.cat([first, torch.zeros(1, dtype=torch.long)]).int()
+    return [torch.tensor(tokens), at, first + at, (at + 1).int(), starts]
