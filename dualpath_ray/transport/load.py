@@ -21,6 +21,7 @@ class Around:
     system: str
     nodes: tuple[str, ...]  # of the system, in an order that all agree on
     help_of: Callable[[str], AskPeer]  # how to ask a peer's traffic manager to take part in a copy
+    device: str | None = None  # of the compute NIC: its RDMA device where it has one, else its interface; None: any
 
 
 def _collective(node: str, segment: Segment, around: Around) -> Transport:
