@@ -78,12 +78,16 @@ class SystemPlan:
         """Of a prompt's KV in a decode engine: on a GPU each sample has its own."""
         return num_samples if self.config.engine.device == "cuda" else 1
 
+    def buffer_bytes(self, role: Role) -> int:
+        """Segment of one node."""
+        if role is Role.PREFILL:
+            return segment_bytes(self.layout, self.pe_slots, self.staging_bytes)
+        return segment_bytes(self.layout, self.de_slots, 0)
+
     def shared_memory_bytes(self) -> int:
         """Segments of all nodes."""
-        config = self.config
-        prefill = segment_bytes(self.layout, self.pe_slots, self.staging_bytes)
-        decode = segment_bytes(self.layout, self.de_slots, 0)
-        return config.prefill_nodes * prefill + config.decode_nodes * decode
+        prefill, decode = self.config.prefill_nodes, self.config.decode_nodes
+        return prefill * self.buffer_bytes(Role.PREFILL) + decode * self.buffer_bytes(Role.DECODE)
 
     def node_spec(self, system: str, node: str, store_root: str, store_spec: str) -> NodeSpec:
         """What the traffic manager of a node is told."""

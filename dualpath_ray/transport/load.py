@@ -69,5 +69,10 @@ def transport_factory(spec: str) -> MakeTransport:
 
     Raises: ConfigError naming ``transport`` when there is no such adapter.
     """
-    known = tuple(dict.fromkeys((*TRANSPORTS, *_OF_A_SYSTEM)))
+    known = built_in_transports()
     return TRANSPORTS.get(spec) or load_callable(spec, "transport", "transport", known, "(node name, segment)")
+
+
+def built_in_transports() -> tuple[str, ...]:
+    """Names that ``transport`` may have."""
+    return tuple(dict.fromkeys((*TRANSPORTS, *_OF_A_SYSTEM)))
