@@ -13,6 +13,9 @@ from typing import Any
 
 from dualpath_ray.base.types import TrafficClass
 
+CHUNK_S = 0.01  # of an emulated rate: real bytes run ahead of their schedule by no more than this (appendix A.1)
+LEAST_CHUNK_BYTES = 256 * 1024  # smaller copies would cost more in calls than in bytes
+
 
 class Direction(StrEnum):
     """Seen from the node: IN is a storage read or a receive, OUT a storage write or a send."""
@@ -67,6 +70,11 @@ class NicQueue:
     def reported_bytes_per_s(self) -> float | None:
         """The rate that utilisation is a share of: the emulated one, else the link's. None: neither is known."""
         return self.rate_bytes_per_s or (self.link_bytes_per_s if self.charged else None)
+
+    def chunk_bytes(self, least_bytes: int = LEAST_CHUNK_BYTES) -> int | None:
+        """A copy is cut into parts of this size, so that its bytes flow while the schedule says that they do, and not all
+        at its start. None without an emulated rate: a real device paces itself, and a copy stays whole."""
+        return max(least_bytes, int(self.rate_bytes_per_s * CHUNK_S)) if self.rate_bytes_per_s else None
 
     def reserve(self, nbytes: int, traffic_class: TrafficClass, now_s: float) -> tuple[float, float]:
         """The place on the schedule of a transfer that arrives now: (start, end) in seconds.
