@@ -32,6 +32,11 @@ class NicDevice:
         return self.addresses[0] if self.addresses else None
 
     @property
+    def ucx_name(self) -> str:
+        """As UCX knows it: ``mlx5_0:1``, or of TCP ``eth0``."""
+        return f"{self.rdma}:1" if self.rdma else self.name
+
+    @property
     def is_loopback(self) -> bool:
         return any(address.startswith("127.") for address in self.addresses)
 

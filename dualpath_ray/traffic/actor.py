@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -117,13 +117,9 @@ class TrafficManager:
         routes = {storage: address_towards(storage) for storage in self._store.served_by}
         self._snic = choose_snic(spec.snic, spec.node, host, routes)
         self._store.attach(self._segment.bytes, str(path))
-        cnic = self._cnics[0].device
+        devices = dict.fromkeys(cnic.device.ucx_name for cnic in self._cnics if cnic.device)
         around = Around(
-            (cnic.address if cnic else None) or address,
-            spec.system,
-            spec.nodes,
-            self._help_of,
-            (cnic.rdma or cnic.name) if cnic else None,
+            self._cnics[0].address or address, spec.system, spec.nodes, self._help_of, ",".join(devices) or None
         )
         self._transport = make_transport(spec.transport, spec.node, self._segment, around)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
@@ -187,9 +183,8 @@ class TrafficManager:
             self._transport.connect(node, at.pool)
             if node > self._spec.node:
                 self._on_node(node, Link.dial_node(at.link, self._spec.node))
-        if self._leaves_host():
-            for cnic, choice in zip(self._core.context.cnics, self._cnics, strict=True):
-                cnic.carried_by(choice.name, _link_rate(choice))
+        for cnic, choice in zip(self._core.context.cnics, self._carriers(), strict=False):
+            cnic.carried_by(choice.name, _link_rate(choice))
         deadline = time.monotonic() + _LINK_TIMEOUT_S
         while missing := sorted(set(peers) - set(self._peers)):
             if time.monotonic() > deadline:
@@ -198,10 +193,12 @@ class TrafficManager:
                 )
             time.sleep(0.01)
 
-    def _leaves_host(self) -> bool:
-        """Whether any copy does: those through shared memory are on no device."""
+    def _carriers(self) -> Sequence[NicChoice]:
+        """The devices of the CNICs, as the transports use them: shared memory none, sockets the first one's address."""
         names = {choice.name for choice in getattr(self._transport, "choices", {}).values()} or {self._transport.name}
-        return names != {"shared_memory"}
+        if names == {"shared_memory"}:
+            return []
+        return self._cnics[:1] * len(self._cnics) if names <= {"shared_memory", "sockets"} else self._cnics
 
     def _help_of(self, peer: str) -> AskPeer:
         traffic_manager = ray.get_actor(traffic_name(peer), namespace=self._spec.system)
@@ -342,9 +339,12 @@ class TrafficManager:
 
     def devices(self) -> dict[str, str]:
         """Per NIC its device, and why it is that one; under ``both`` a sentence where one has both roles."""
+        carriers = self._carriers()
+        unused = "" if carriers else "; no copy leaves this host"
         named = {self._core.context.snic.name: str(self._snic)}
-        named |= {cnic.name: str(choice) for cnic, choice in zip(self._core.context.cnics, self._cnics, strict=True)}
-        shared = both_roles(self._snic, self._cnics)
+        for cnic, choice in zip(self._core.context.cnics, carriers or self._cnics, strict=True):
+            named[cnic.name] = f"{choice}{unused}"
+        shared = both_roles(self._snic, carriers)
         return {**named, **({"both": shared} if shared else {})}
 
     def snic_bytes_per_s(self) -> float | None:

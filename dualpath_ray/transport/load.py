@@ -17,11 +17,11 @@ MakeTransport = Callable[[str, Segment], Transport]
 class Around:
     """What a transport may have to know besides its own node and pool."""
 
-    address: str  # of the node's compute NIC
+    address: str  # of the node's first compute NIC
     system: str
     nodes: tuple[str, ...]  # of the system, in an order that all agree on
     help_of: Callable[[str], AskPeer]  # how to ask a peer's traffic manager to take part in a copy
-    device: str | None = None  # of the compute NIC: its RDMA device where it has one, else its interface; None: any
+    device: str | None = None  # of the compute NICs, as UCX names them: eth1, or mlx5_0:1,mlx5_1:1; None: any
 
 
 def _collective(node: str, segment: Segment, around: Around) -> Transport:

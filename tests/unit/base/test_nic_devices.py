@@ -25,6 +25,7 @@ def test_an_interface_with_an_rdma_device_is_one_device(tmp_path):
     )
     assert host.nics == (expected,)
     assert host.named("eth1") is host.named("mlx5_0") is host.carrying("10.0.0.2") is host.nics[0]
+    assert host.nics[0].ucx_name == "mlx5_0:1"
     assert host.named("eth2") is None and host.carrying("10.0.0.3") is None
 
 
