@@ -41,6 +41,8 @@ def shown(key: str, value: Any) -> str:
         return format_bytes(value)
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return str(value)
 
 

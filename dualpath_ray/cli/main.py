@@ -10,6 +10,7 @@ from dualpath_ray.cli.bench import bench
 from dualpath_ray.cli.calibrate import calibrate
 from dualpath_ray.cli.config import config
 from dualpath_ray.cli.demo import demo
+from dualpath_ray.cli.doctor import doctor
 from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
 from dualpath_ray.cli.explain import explain
 from dualpath_ray.cli.groups import GroupedCommands
@@ -30,6 +31,7 @@ def cli() -> None:
 assert isinstance(cli, GroupedCommands)
 cli.add("try", demo)
 cli.add("try", models)
+cli.add("try", doctor)
 cli.add("run", rollout)
 cli.add("plan", plan)
 cli.add("plan", simulate)

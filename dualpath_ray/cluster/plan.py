@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 
 from dualpath_ray.base.errors import ConfigError, DualPathError, StoreFullError
+from dualpath_ray.base.nic_choice import AUTO, CNIC_KEY, SNIC_KEY, named_device
+from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.types import Role
 from dualpath_ray.base.units import bytes_per_s, format_bytes
 from dualpath_ray.config.cluster import ClusterConfig
@@ -76,12 +78,16 @@ class SystemPlan:
         """Of a prompt's KV in a decode engine: on a GPU each sample has its own."""
         return num_samples if self.config.engine.device == "cuda" else 1
 
+    def buffer_bytes(self, role: Role) -> int:
+        """Segment of one node."""
+        if role is Role.PREFILL:
+            return segment_bytes(self.layout, self.pe_slots, self.staging_bytes)
+        return segment_bytes(self.layout, self.de_slots, 0)
+
     def shared_memory_bytes(self) -> int:
         """Segments of all nodes."""
-        config = self.config
-        prefill = segment_bytes(self.layout, self.pe_slots, self.staging_bytes)
-        decode = segment_bytes(self.layout, self.de_slots, 0)
-        return config.prefill_nodes * prefill + config.decode_nodes * decode
+        prefill, decode = self.config.prefill_nodes, self.config.decode_nodes
+        return prefill * self.buffer_bytes(Role.PREFILL) + decode * self.buffer_bytes(Role.DECODE)
 
     def node_spec(self, system: str, node: str, store_root: str, store_spec: str) -> NodeSpec:
         """What the traffic manager of a node is told."""
@@ -103,6 +109,9 @@ class SystemPlan:
             staging_bytes=self.staging_bytes if role is Role.PREFILL else 0,
             staging_layers=self.staging_layers,
             buffer_key="node.pe_buffer_bytes" if role is Role.PREFILL else "node.de_buffer_bytes",
+            snic=nic.snic,
+            cnics=tuple(nic.cnic),
+            on_gpus=config.engine.device == "cuda",
             snic_in_bytes_per_s=rate(nic.snic_bps),
             snic_out_bytes_per_s=rate(nic.snic_write_bps or nic.snic_bps),
             cnic_bytes_per_s=rate(nic.cnic_bps),
@@ -147,13 +156,17 @@ class SystemPlan:
             fetch_interval_s=scheduler.fetch_interval_s,
         )
 
-    def fetch_limits(self, profile: EngineProfile) -> FetchLimits:
-        """Alpha and beta of section 6: configured, or from the profile and the storage NIC's rate."""
+    def fetch_limits(self, profile: EngineProfile, snic_link_bytes_per_s: float | None = None) -> FetchLimits:
+        """Alpha and beta of section 6: configured, or from the profile and the storage NIC's rate.
+
+        Args: snic_link_bytes_per_s: of the slowest node's device; a rate that is emulated takes its place.
+        """
         config = self.config
         alpha = config.scheduler.alpha_tokens
         if alpha is None:
             snic = config.node.snic_bps
-            rates = [rate for rate in (bytes_per_s(snic) if snic else 0.0, profile.read_bytes_per_s) if rate]
+            rate = bytes_per_s(snic) if snic else snic_link_bytes_per_s
+            rates = [known for known in (rate, profile.read_bytes_per_s) if known]
             alpha = int(min(rates) * ALPHA_S / self.layout.token_bytes) if rates else _NO_LIMIT_TOKENS
         return FetchLimits(
             short_read_queue_tokens=max(1, alpha),
@@ -185,6 +198,7 @@ def check_machine(plan: SystemPlan, store_bytes: int = 0) -> None:
         _check_memory(plan)
         _check_shared_memory(plan, store_bytes)
         _check_cores(plan)
+        _check_devices(plan.config)
         if plan.config.storage.path is not None and not plan.config.scheduler.oracle:
             check_store(store_root(plan.config.storage.path))
 
@@ -286,6 +300,14 @@ def _share_of_cores(num_engines: int) -> float:
     cores = len(os.sched_getaffinity(0))
     share = cores / num_engines
     return float(int(share)) if share >= 1 else round(share - 0.005, 2)
+
+
+def _check_devices(config: ClusterConfig) -> None:
+    host = read_devices()
+    for key, names in ((SNIC_KEY, [config.node.snic]), (CNIC_KEY, config.node.cnic)):
+        for name in names:
+            if name != AUTO:
+                named_device(name, key, "this machine", host)
 
 
 def _check_cores(plan: SystemPlan) -> None:

@@ -221,6 +221,7 @@ class Rollout:
             turns=turns,
             samples=sampler.samples,
             nic_rates_bytes_per_s={name: nic["rate_bytes_per_s"] for name, nic in nics.items()},
+            nic_devices={name: nic["device"] for name, nic in nics.items() if nic["device"]},
             snic_read_bytes={node: moved(f"{node}/snic/in") for node in nodes},
             snic_write_bytes={node: moved(f"{node}/snic/out") for node in nodes},
             cnic_bytes={

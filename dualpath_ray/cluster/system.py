@@ -155,6 +155,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
             shard_root(root, i, config.storage.num_nodes),
             plan.layout,
             config.storage.capacity_bytes // config.storage.num_nodes,
+            config.node.snic,
         )
         for i in range(config.storage.num_nodes)
     ]
@@ -220,6 +221,8 @@ def _wire(system: System, progress: Progress) -> None:
         "a traffic manager",
         timeout,
     )
+    for sentence in _shared_devices(handles, timeout):
+        progress(sentence)
     progress("loading the model, warming up" if config.profile else "loading the model, taking a short profile")
     engines = {**handles.prefill, **handles.decode}
     profiles = dict(
@@ -227,8 +230,21 @@ def _wire(system: System, progress: Progress) -> None:
     )
     slowest = min((profiles[name] for name in handles.prefill), key=lambda p: p["prompt_tokens_per_s"])
     system.profile = EngineProfile(**slowest)
-    _wait([handles.scheduler.set_limits.remote(plan.fetch_limits(system.profile))], "the scheduler", timeout)
+    links = _wait([t.snic_bytes_per_s.remote() for t in handles.traffic.values()], "a traffic manager", timeout)
+    slowest_link = min(links) if all(links) else None
+    limits = plan.fetch_limits(system.profile, slowest_link)
+    _wait([handles.scheduler.set_limits.remote(limits)], "the scheduler", timeout)
     _wait([e.start.remote(handles.scheduler) for e in engines.values()], "an engine", timeout)
+
+
+def _shared_devices(handles: Handles, timeout_s: float) -> list[str]:
+    """A sentence for each device that is storage and compute NIC of a node at once, naming its nodes."""
+    told = _wait([t.devices.remote() for t in handles.traffic.values()], "a traffic manager", timeout_s)
+    nodes: dict[str, list[str]] = {}
+    for node, devices in zip(handles.traffic, told, strict=True):
+        if "both" in devices:
+            nodes.setdefault(devices["both"], []).append(node)
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in nodes.items()]
 
 
 def _make_store(system: System, keep_store: bool) -> str:

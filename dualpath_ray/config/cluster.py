@@ -4,9 +4,11 @@ Checked once, where it enters; past that line it is typed, frozen and right. Val
 machine stay None here and are filled in by ``cluster/plan.py``.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,6 +24,22 @@ from dualpath_ray.base.units import parse_bps, parse_bytes
 Bps = Annotated[PositiveInt, BeforeValidator(parse_bps)]
 Bytes = Annotated[PositiveInt, BeforeValidator(parse_bytes)]
 
+_DEVICE_NAME = re.compile(r"[A-Za-z0-9_.:@-]+")
+
+
+def _device_name(text: str) -> str:
+    if not _DEVICE_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is no name of a network device; write for example eth1, mlx5_0 or auto")
+    return text
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Device = Annotated[str, AfterValidator(_device_name)]
+Devices = Annotated[list[Device], BeforeValidator(_one_or_more)]
+
 
 FILE_STORES = ("local", "nixl_posix", "nixl_gds", "nixl_hf3fs", "usrbio")
 
@@ -36,14 +54,23 @@ class NodeConfig(Section):
     """One logical node: its engines, its NICs and its DRAM buffer."""
 
     gpus: PositiveInt = Field(1, description="Engines of a node; each has a compute NIC of its own.")
+    snic: Device = Field(
+        "auto", description="Device of the storage NIC: eth1, mlx5_0, or auto: that of the route to a storage node."
+    )
+    cnic: Devices = Field(
+        ["auto"],
+        description="Device of the compute NICs, or a list with one for each engine. auto: on GPUs the nearest with RDMA, "
+        "else that of the node's address.",
+    )
     snic_bps: Bps | None = Field(
-        None, description="Rate of the storage NIC per direction. Unset: not emulated, as fast as the disk."
+        None,
+        description="Emulated rate of the storage NIC per direction. Unset: not emulated, as fast as device or disk.",
     )
     snic_write_bps: Bps | None = Field(
-        None, description="Rate of the storage NIC for writes; unset: the same as snic_bps."
+        None, description="Emulated rate of the storage NIC for writes; unset: the same as snic_bps."
     )
     cnic_bps: Bps | None = Field(
-        None, description="Rate of each compute NIC per direction. Unset: not emulated, as fast as memory."
+        None, description="Emulated rate of each compute NIC per direction. Unset: not emulated, as fast as it is."
     )
     pe_buffer_bytes: Bytes | None = Field(
         None, description="DRAM buffer of a prefill node. Unset: four longest prompts."
@@ -173,6 +200,14 @@ class ClusterConfig(Section):
             raise ValueError("node.snic_bps must stay below node.gpus * node.cnic_bps (section 4.2 needs s < g)")
         if self.node.snic_write_bps and not snic:
             raise ValueError("node.snic_write_bps is set but node.snic_bps is not: an emulated NIC needs both")
+        return self
+
+    @model_validator(mode="after")
+    def _a_compute_nic_each(self) -> Self:
+        if len(self.node.cnic) not in (1, self.node.gpus):
+            raise ValueError(
+                f"node.cnic names {len(self.node.cnic)} devices for node.gpus: {self.node.gpus}; write one, or one for each"
+            )
         return self
 
     @model_validator(mode="after")

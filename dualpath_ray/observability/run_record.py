@@ -76,7 +76,8 @@ class RunRecord:
     ended_s: float  # last token
     turns: Sequence[TurnRecord] = field(default_factory=list)
     samples: list[NicSample] = field(default_factory=list)
-    nic_rates_bytes_per_s: dict[str, float | None] = field(default_factory=dict)  # by direction; None: not emulated
+    nic_rates_bytes_per_s: dict[str, float | None] = field(default_factory=dict)  # by direction; None: not known
+    nic_devices: dict[str, str] = field(default_factory=dict)  # by direction, of those that a known device carries
     snic_read_bytes: dict[str, int] = field(default_factory=dict)  # by node
     snic_write_bytes: dict[str, int] = field(default_factory=dict)
     cnic_bytes: dict[str, dict[str, int]] = field(default_factory=dict)  # node -> {"in": ..., "out": ...}

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import ray
 
+from dualpath_ray.base.nic_choice import AUTO, SNIC_KEY, named_device
+from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.types import CLIENT_SILENT_S
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, COMMITTED
@@ -27,9 +29,15 @@ class StorageNode:
     crash loses nothing but writes under way, which their writers then abort or see deleted.
     """
 
-    def __init__(self, name: str, store_spec: str, root: str, layout: KvLayout, capacity_bytes: int) -> None:
-        """Raises: ConfigError for an unknown store or a capacity below a block; StorageError when it is unreadable."""
+    def __init__(
+        self, name: str, store_spec: str, root: str, layout: KvLayout, capacity_bytes: int, snic: str = AUTO
+    ) -> None:
+        """Args: snic: the device on which readers reach this node; ``auto``: that of its Ray node's address.
+
+        Raises: ConfigError for an unknown store or device or a capacity below a block; StorageError when it is unreadable.
+        """
         self.name = name
+        address = _address_of(snic, name)
         self._layout = layout
         self._store = open_store(store_spec, root, layout)
         self._index = BlockIndex(capacity_bytes // layout.sealed_bytes)
@@ -45,7 +53,7 @@ class StorageNode:
         self._store.check()
         self._deleting.update(excess)
         self._delete(excess)
-        self._server = BlockServer(self._store, layout, ray.util.get_node_ip_address())
+        self._server = BlockServer(self._store, layout, address)
 
     def shard(self) -> Shard:
         """How readers reach the store: through its files where they see the same ones, else through this process."""
@@ -174,6 +182,7 @@ class StorageNode:
         return {
             "name": self.name,
             "store": self._store.name,
+            "address": self._server.at.host,
             "used_bytes": stats["num_blocks"] * block_bytes,
             "capacity_bytes": stats["capacity_blocks"] * block_bytes,
             **stats,
@@ -213,6 +222,13 @@ class StorageNode:
                 self._deleting = +self._deleting  # drops what is at zero
                 self._totals["delete_errors"] += num_errors
                 self._changed.notify_all()
+
+
+def _address_of(snic: str, who: str) -> str:
+    if snic == AUTO:
+        node: str = ray.util.get_node_ip_address()
+        return node
+    return str(named_device(snic, SNIC_KEY, f"the host of {who}", read_devices()).address)
 
 
 # Waits have threads of their own: were they to fill the default group, the commit they wait for could not get in.

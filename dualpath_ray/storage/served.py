@@ -20,8 +20,9 @@ _ANSWER_S = 60.0  # a storage node that says nothing for so long is gone
 class ServedBlockStore:
     """Reads straight into the slot and writes straight from it. Each thread has a connection of its own."""
 
-    def __init__(self, at: wire.ServedAt, layout: KvLayout, reader: str) -> None:
-        """Args: reader: who reads, for errors."""
+    def __init__(self, at: wire.ServedAt, layout: KvLayout, reader: str, address: str | None = None) -> None:
+        """Args: reader: who reads, for errors; address: of the storage NIC that the bytes go over; None: any."""
+        self._source = (address, 0) if address else None
         self.name = f"storage node at {at.host}:{at.port}"
         self._at, self._layout, self._reader = at, layout, reader
         self._mine = threading.local()
@@ -109,7 +110,7 @@ class ServedBlockStore:
         if mine is not None:
             return mine
         try:
-            made = socket.create_connection((self._at.host, self._at.port), _CONNECT_S)
+            made = socket.create_connection((self._at.host, self._at.port), _CONNECT_S, self._source)
         except OSError as error:
             raise StorageError(self._lost(error)) from error
         text = bytearray()

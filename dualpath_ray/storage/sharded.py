@@ -30,8 +30,10 @@ class Shard:
 class ShardedStore:
     """Sends every key to the store of the storage node that owns it. For readers and writers; owners open their own."""
 
-    def __init__(self, stores: list[BlockStore]) -> None:
+    def __init__(self, stores: list[BlockStore], served_by: Sequence[str] = ()) -> None:
+        """Args: served_by: hosts of the storage nodes that are read from over the network."""
         self._stores = stores
+        self.served_by = tuple(served_by)
         self.name = stores[0].name
 
     def attach(self, memory: np.ndarray, path: str) -> None:
@@ -67,17 +69,24 @@ class ShardedStore:
 
 
 def open_shards(
-    spec: str, root: str, layout: KvLayout, shards: Sequence[Shard], access: Access, reader: str
+    spec: str,
+    root: str,
+    layout: KvLayout,
+    shards: Sequence[Shard],
+    access: Access,
+    reader: str,
+    address: str | None = None,
 ) -> ShardedStore:
     """The whole block space, as a reader or writer sees it.
 
     Args:   access: ``files``, ``network`` (from the storage nodes), or ``auto``: files where this process sees the very
-            store that the storage node does, else the network; reader: who reads, for errors.
+            store that the storage node does, else the network; reader: who reads, for errors; address: of the storage
+            NIC, which connections to storage nodes leave from.
     Raises: ConfigError naming ``storage.store``.
     """
 
     def one(index: int, shard: Shard) -> BlockStore:
-        served = ServedBlockStore(shard.served, layout, reader)
+        served = ServedBlockStore(shard.served, layout, reader, address)
         if access == "network":
             return served
         place = shard_root(root, index, len(shards))
@@ -92,7 +101,11 @@ def open_shards(
         store.close()
         return served
 
-    return ShardedStore([one(index, shard) for index, shard in enumerate(shards)])
+    stores = [one(index, shard) for index, shard in enumerate(shards)]
+    over_network = zip(stores, shards, strict=True)
+    return ShardedStore(
+        stores, [shard.served.host for store, shard in over_network if isinstance(store, ServedBlockStore)]
+    )
 
 
 def _is_same(store: BlockStore, identity: str) -> bool:

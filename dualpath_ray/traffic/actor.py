@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,10 @@ from typing import Any
 import ray
 
 from dualpath_ray.base.errors import DualPathError, StorageError, TransportError
+from dualpath_ray.base.nic_choice import AUTO, SNIC_KEY, NicChoice, both_roles, choose_cnics, choose_snic, named_device
+from dualpath_ray.base.nic_devices import address_towards, read_devices
 from dualpath_ray.base.types import Role
+from dualpath_ray.base.units import bytes_per_s
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader, seal
 from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
@@ -51,7 +54,7 @@ _STATUS_TIMEOUT_S = 20
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What a traffic manager is told of its node. Rates are bytes per second, None is not emulated."""
+    """What a traffic manager is told of its node. Rates are of emulated NICs, bytes per second; None is not emulated."""
 
     system: str
     node: str
@@ -63,6 +66,9 @@ class NodeSpec:
     staging_bytes: int
     staging_layers: int  # layers in flight between NIC and engine; all of them without layerwise
     buffer_key: str  # the configuration key that sized the buffer, for errors
+    snic: str  # names of devices, or auto
+    cnics: tuple[str, ...]  # one, or one for each engine
+    on_gpus: bool  # whether the engines are
     snic_in_bytes_per_s: float | None
     snic_out_bytes_per_s: float | None
     cnic_bytes_per_s: float | None
@@ -98,12 +104,23 @@ class TrafficManager:
         """Args: shards: of the storage nodes. Raises: ConfigError when the buffer does not fit into /dev/shm."""
         self._spec = spec
         self._storage_nodes = storage_nodes
+        host, address = read_devices(), ray.util.get_node_ip_address()
+        snic_at = (
+            named_device(spec.snic, SNIC_KEY, f"the host of {spec.node}", host).address if spec.snic != AUTO else None
+        )
+        self._cnics = choose_cnics(spec.cnics, spec.node, host, spec.num_engines, address, spec.on_gpus)
         path = segment_path(spec.system, spec.node)
         self._segment = Segment.create(path, spec.layout, spec.num_slots, spec.staging_bytes, spec.buffer_key)
-        self._store = open_shards(spec.store, spec.store_root, spec.layout, shards, spec.store_access, spec.node)
+        self._store = open_shards(
+            spec.store, spec.store_root, spec.layout, shards, spec.store_access, spec.node, snic_at
+        )
+        routes = {storage: address_towards(storage) for storage in self._store.served_by}
+        self._snic = choose_snic(spec.snic, spec.node, host, routes)
         self._store.attach(self._segment.bytes, str(path))
-        address = ray.util.get_node_ip_address()
-        around = Around(address, spec.system, spec.nodes, self._help_of)
+        devices = dict.fromkeys(cnic.device.ucx_name for cnic in self._cnics if cnic.device)
+        around = Around(
+            self._cnics[0].address or address, spec.system, spec.nodes, self._help_of, ",".join(devices) or None
+        )
         self._transport = make_transport(spec.transport, spec.node, self._segment, around)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
@@ -135,6 +152,7 @@ class TrafficManager:
             ],
             can_read=self._can_read(),
         )
+        context.snic.carried_by(self._snic.name, _link_rate(self._snic))
         depth = min(spec.staging_layers, spec.layout.num_layers)
         region = region_layout(spec.layout, spec.staging_bytes, spec.num_engines, depth)
         rings = [
@@ -165,6 +183,8 @@ class TrafficManager:
             self._transport.connect(node, at.pool)
             if node > self._spec.node:
                 self._on_node(node, Link.dial_node(at.link, self._spec.node))
+        for cnic, choice in zip(self._core.context.cnics, self._carriers(), strict=False):
+            cnic.carried_by(choice.name, _link_rate(choice))
         deadline = time.monotonic() + _LINK_TIMEOUT_S
         while missing := sorted(set(peers) - set(self._peers)):
             if time.monotonic() > deadline:
@@ -172,6 +192,13 @@ class TrafficManager:
                     f"{self._spec.node} heard nothing of {', '.join(missing)} within {_LINK_TIMEOUT_S} s"
                 )
             time.sleep(0.01)
+
+    def _carriers(self) -> Sequence[NicChoice]:
+        """The devices of the CNICs, as the transports use them: shared memory none, sockets the first one's address."""
+        names = {choice.name for choice in getattr(self._transport, "choices", {}).values()} or {self._transport.name}
+        if names == {"shared_memory"}:
+            return []
+        return self._cnics[:1] * len(self._cnics) if names <= {"shared_memory", "sockets"} else self._cnics
 
     def _help_of(self, peer: str) -> AskPeer:
         traffic_manager = ray.get_actor(traffic_name(peer), namespace=self._spec.system)
@@ -302,8 +329,27 @@ class TrafficManager:
         """Counters of this node (``TrafficCore.status``), stamped with the wall clock."""
         answer: Future[dict[str, Any]] = Future()
         self._events.put(answer)  # the core's thread answers: nobody else may look into it
-        more = {"cpu_s": sum(os.times()[:2]), "time_s": time.time(), "transports": self._transports()}
+        more = {
+            "cpu_s": sum(os.times()[:2]),
+            "time_s": time.time(),
+            "transports": self._transports(),
+            "devices": self.devices(),
+        }
         return {**answer.result(_STATUS_TIMEOUT_S), **more}
+
+    def devices(self) -> dict[str, str]:
+        """Per NIC its device, and why it is that one; under ``both`` a sentence where one has both roles."""
+        carriers = self._carriers()
+        unused = "" if carriers else "; no copy leaves this host"
+        named = {self._core.context.snic.name: str(self._snic)}
+        for cnic, choice in zip(self._core.context.cnics, carriers or self._cnics, strict=True):
+            named[cnic.name] = f"{choice}{unused}"
+        shared = both_roles(self._snic, carriers)
+        return {**named, **({"both": shared} if shared else {})}
+
+    def snic_bytes_per_s(self) -> float | None:
+        """Of the storage NIC's link; None where it is not known."""
+        return _link_rate(self._snic)
 
     def _transports(self) -> dict[str, str]:
         """Per peer the transport of its copies, and why it is that one."""
@@ -349,6 +395,10 @@ class TrafficManager:
         self._store.close()
         self._segment.unlink()
         link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
+
+
+def _link_rate(choice: NicChoice) -> float | None:
+    return bytes_per_s(choice.link_bps) if choice.link_bps else None
 
 
 TrafficManagerActor = ray.remote(num_cpus=0, max_concurrency=8)(TrafficManager)

@@ -1,6 +1,7 @@
 """What the parts of a traffic manager share: pool, NICs, and how they ask for effects. Pure: time is passed in."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from dualpath_ray.base.errors import DualPathError, TransportError
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import BufferPool
+from dualpath_ray.traffic.copies import cut
 from dualpath_ray.traffic.effects import CopyPool, Effect, Fail, IndexCall, OpDone, ReadBlock, Send, WriteBlock
 from dualpath_ray.traffic.messages import Grant, Granted
-from dualpath_ray.traffic.nic import Direction, Nic
+from dualpath_ray.traffic.nic import LEAST_CHUNK_BYTES, Direction, Nic
 from dualpath_ray.transport.port import CopyBatch
 
 Callback = Callable[[OpDone], None]
@@ -34,10 +36,12 @@ class NodeContext:
         snic: Nic,
         cnics: Sequence[Nic],
         can_read: bool = True,
+        least_chunk_bytes: int = LEAST_CHUNK_BYTES,
     ) -> None:
         self.node, self.layout, self.pool = node, layout, pool
         self.slots_offset = slots_offset
         self.snic, self.cnics = snic, list(cnics)
+        self._least_chunk_bytes = least_chunk_bytes
         self._has_store = can_read
         self._read_again_s = float("-inf")
         self.now_s = 0.0
@@ -96,9 +100,14 @@ class NodeContext:
     def transfer(
         self, peer: str, peer_cnic: int, cnic: int, write: bool, batch: CopyBatch, done: Callable[[], None]
     ) -> None:
-        """Copy between this pool and a peer's; over when the bytes are there and both CNICs have carried them."""
-        nbytes = batch.total_bytes
-        waiting = 3
+        """Copy between this pool and a peer's; over when the bytes are there and both CNICs have carried them.
+
+        On an emulated CNIC it is a row of chunks, each copied when the schedule comes to it; the peer's carries the whole.
+        """
+        here = Direction.OUT if write else Direction.IN
+        chunk_bytes = self.cnics[cnic][here].chunk_bytes(self._least_chunk_bytes)
+        chunks = cut(batch, chunk_bytes) if chunk_bytes else [batch]
+        waiting = 2 * len(chunks) + 1
 
         def part_done() -> None:
             nonlocal waiting
@@ -112,14 +121,15 @@ class NodeContext:
             else:
                 part_done()
 
-        def start() -> None:
-            self.outbox.append(CopyPool(self._op(copied), peer, write, batch))
+        def start(chunk: CopyBatch) -> None:
+            self.outbox.append(CopyPool(self._op(copied), peer, write, chunk))
 
         self._next_op += 1
         self._grants[self._next_op] = part_done
         there = Direction.IN if write else Direction.OUT
-        self.send(peer, Grant(self._next_op, peer_cnic, there, nbytes))
-        self.wire(self.cnics[cnic], Direction.OUT if write else Direction.IN, nbytes, start, part_done)
+        self.send(peer, Grant(self._next_op, peer_cnic, there, batch.total_bytes))
+        for chunk in chunks:
+            self.wire(self.cnics[cnic], here, chunk.total_bytes, partial(start, chunk), part_done)
 
     def on_grant(self, peer: str, message: Grant) -> None:
         """A peer drives a transfer that uses one of our CNICs too."""

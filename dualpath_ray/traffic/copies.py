@@ -88,6 +88,22 @@ def join(parts: Sequence[CopyBatch]) -> CopyBatch:
     )
 
 
+def cut(batch: CopyBatch, limit_bytes: int) -> list[CopyBatch]:
+    """The same copy in parts of ``limit_bytes``, the last of what is left; a range may be cut anywhere."""
+    ends = np.cumsum(batch.nbytes)
+    total = int(ends[-1]) if len(ends) else 0
+    if total <= limit_bytes:
+        return [batch]
+    starts = np.unique(np.concatenate((ends - batch.nbytes, np.arange(0, total, limit_bytes))))
+    starts = starts[starts < total]  # where an empty range stood at the end
+    ranges = np.searchsorted(ends, starts, side="right")
+    into = starts - (ends - batch.nbytes)[ranges]
+    whole = CopyBatch(batch.local[ranges] + into, batch.remote[ranges] + into, np.diff(starts, append=total))
+    parts = np.searchsorted(starts, np.arange(limit_bytes, total, limit_bytes))
+    split = (np.split(values, parts) for values in (whole.local, whole.remote, whole.nbytes))
+    return [CopyBatch(*arrays) for arrays in zip(*split, strict=True)]
+
+
 def cnic_bytes(layout: KvLayout, path: ReadPath, hit_tokens: int, chunk_stops: Sequence[int]) -> tuple[int, int]:
     """Bytes of one request over the prefill node's CNIC: (in, out), by the formulas of the read paths.
 

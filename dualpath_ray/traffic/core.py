@@ -165,7 +165,9 @@ class TrafficCore:
                     "busy_s": busy,
                     "queued_bytes": queue.queued_bytes,
                     "transfers": queue.counters.transfers,
-                    "rate_bytes_per_s": queue.rate_bytes_per_s,
+                    "rate_bytes_per_s": queue.reported_bytes_per_s,
+                    "emulated": queue.rate_bytes_per_s is not None,
+                    "device": nic.device,
                 }
         return {
             "node": context.node,

@@ -2,7 +2,8 @@
 
 A direction serves its queue in order on an absolute schedule: a transfer starts when it has arrived and the one before
 it is through, and ends ``nbytes / rate`` later. Arrivals are stamped, so a late caller shifts when it *learns* of an end,
-never the schedule: the long-run rate is exact and there is no burst. A direction without a rate serves at once.
+never the schedule: the long-run rate is exact and there is no burst. A direction without a rate serves at once: a real
+device takes the time that it takes. Its link's rate, where known, tells how busy it was, and slows nothing down.
 """
 
 from collections import deque
@@ -11,6 +12,9 @@ from enum import StrEnum
 from typing import Any
 
 from dualpath_ray.base.types import TrafficClass
+
+CHUNK_S = 0.01  # of an emulated rate: real bytes run ahead of their schedule by no more than this (appendix A.1)
+LEAST_CHUNK_BYTES = 256 * 1024  # smaller copies would cost more in calls than in bytes
 
 
 class Direction(StrEnum):
@@ -55,11 +59,22 @@ class NicQueue:
         self.name = name
         self.rate_bytes_per_s = rate_bytes_per_s if charged else None
         self.charged = charged
+        self.link_bytes_per_s: float | None = None  # of a real device
         self.counters = NicCounters()
         self._queue: deque[_Transfer] = deque()
         self._free_at_s = float("-inf")
         self.queued_bytes = 0
         self.scheduled_s = 0.0  # busy time of all that was ever given a place, what is still ahead included
+
+    @property
+    def reported_bytes_per_s(self) -> float | None:
+        """The rate that utilisation is a share of: the emulated one, else the link's. None: neither is known."""
+        return self.rate_bytes_per_s or (self.link_bytes_per_s if self.charged else None)
+
+    def chunk_bytes(self, least_bytes: int = LEAST_CHUNK_BYTES) -> int | None:
+        """A copy is cut into parts of this size, so that its bytes flow while the schedule says that they do, and not all
+        at its start. None without an emulated rate: a real device paces itself, and a copy stays whole."""
+        return max(least_bytes, int(self.rate_bytes_per_s * CHUNK_S)) if self.rate_bytes_per_s else None
 
     def reserve(self, nbytes: int, traffic_class: TrafficClass, now_s: float) -> tuple[float, float]:
         """The place on the schedule of a transfer that arrives now: (start, end) in seconds.
@@ -109,9 +124,14 @@ class NicQueue:
             if self.charged:
                 self.counters.done_bytes += head.nbytes
                 self.counters.transfers += 1
-                self.counters.busy_s += head.finish_s - head.start_s
+                self.counters.busy_s += self._took_s(head)
             events.append(NicEvent(head.mark, True, head.finish_s))
         return events
+
+    def _took_s(self, transfer: _Transfer) -> float:
+        if self.rate_bytes_per_s or not self.link_bytes_per_s:
+            return transfer.finish_s - transfer.start_s
+        return transfer.nbytes / self.link_bytes_per_s
 
     def next_event_s(self) -> float | None:
         """When ``poll`` has something to say next; None when idle."""
@@ -136,6 +156,7 @@ class Nic:
         self, name: str, in_bytes_per_s: float | None, out_bytes_per_s: float | None, charged: bool = True
     ) -> None:
         self.name = name
+        self.device: str | None = None  # whose link the bytes go over, where that is known
         self.queues = {
             Direction.IN: NicQueue(f"{name}/in", in_bytes_per_s, charged),
             Direction.OUT: NicQueue(f"{name}/out", out_bytes_per_s, charged),
@@ -143,3 +164,9 @@ class Nic:
 
     def __getitem__(self, direction: Direction) -> NicQueue:
         return self.queues[direction]
+
+    def carried_by(self, device: str | None, link_bytes_per_s: float | None) -> None:
+        """Say which real device carries this NIC's bytes, and the rate of its link in each direction."""
+        self.device = device
+        for queue in self.queues.values():
+            queue.link_bytes_per_s = link_bytes_per_s

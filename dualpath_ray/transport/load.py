@@ -17,10 +17,11 @@ MakeTransport = Callable[[str, Segment], Transport]
 class Around:
     """What a transport may have to know besides its own node and pool."""
 
-    address: str  # of the node's compute NIC
+    address: str  # of the node's first compute NIC
     system: str
     nodes: tuple[str, ...]  # of the system, in an order that all agree on
     help_of: Callable[[str], AskPeer]  # how to ask a peer's traffic manager to take part in a copy
+    device: str | None = None  # of the compute NICs, as UCX names them: eth1, or mlx5_0:1,mlx5_1:1; None: any
 
 
 def _collective(node: str, segment: Segment, around: Around) -> Transport:
@@ -68,5 +69,10 @@ def transport_factory(spec: str) -> MakeTransport:
 
     Raises: ConfigError naming ``transport`` when there is no such adapter.
     """
-    known = tuple(dict.fromkeys((*TRANSPORTS, *_OF_A_SYSTEM)))
+    known = built_in_transports()
     return TRANSPORTS.get(spec) or load_callable(spec, "transport", "transport", known, "(node name, segment)")
+
+
+def built_in_transports() -> tuple[str, ...]:
+    """Names that ``transport`` may have."""
+    return tuple(dict.fromkeys((*TRANSPORTS, *_OF_A_SYSTEM)))

@@ -93,6 +93,27 @@ def test_every_transport_gives_the_same_tokens(transport: str) -> None:
         assert record.cnic_bytes["p0"]["out"] > 0
 
 
+def test_named_devices_carry_the_bytes_and_are_told() -> None:
+    """The loopback is on every host: here it has both roles, which is said."""
+    said: list[str] = []
+    over_network = {"transport": "sockets", "storage.access": "network"}
+    with running({**over_network, "node.snic": "lo", "node.cnic": "lo"}, progress=said.append) as (system, client):
+        record = roll_out(system, client, trajectories())
+        status = system.status()
+        assert check(system, record).identical
+    both = "lo is storage NIC and compute NIC at once: reads and copies between nodes share its rate"
+    assert f"p0, d0: {both}" in said
+    for name, node in status["nodes"].items():
+        assert node["devices"] == {
+            f"{name}/snic": "lo, named in node.snic",
+            f"{name}/cnic0": "lo, named in node.cnic",
+            "both": both,
+        }
+        assert {row["device"] for row in node["nics"].values()} == {"lo"}
+    assert [storage["address"] for storage in status["storage"]] == ["127.0.0.1"]
+    assert set(record.nic_devices.values()) == {"lo"}
+
+
 def test_two_engines_a_node_and_chunked_prefill() -> None:
     overrides = {
         "node.gpus": 2,

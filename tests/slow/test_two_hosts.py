@@ -1,4 +1,6 @@
-"""Nodes on two hosts: network namespaces joined by a cable, each with a /dev/shm of its own, so that only TCP leads across.
+"""Nodes on two hosts: network namespaces joined by cables, each with a /dev/shm of its own, so that only TCP leads across.
+
+Each host has three devices, as in a cluster: one for Ray, a storage NIC and a compute NIC. The kernel counts their bytes.
 
 Needs root, since nobody else may make a network namespace. Nothing outside of the two can be reached from them.
 """
@@ -11,14 +13,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.ray.nodes import BIN, ROOT, cluster_environment, end, wait_up
 
-ADDRESSES = ("198.18.7.1", "198.18.7.2")  # of a range that is reserved for tests of networks
-DEVICE = "cnic0"
+CABLES = {"eth0": "198.18.7", "snic0": "198.18.8", "cnic0": "198.18.9"}  # of a range for tests of networks
+ADDRESSES = tuple(f"{CABLES['eth0']}.{host}" for host in (1, 2))
 PORT = 6379
 
 
@@ -52,15 +57,16 @@ class Hosts:
         self.env = cluster_environment()
 
     def join(self) -> None:
-        """A cable between the two."""
+        """The cables between the two."""
         for name in self._names:
             _must(ip("netns", "add", name))
+            _must(ip("-n", name, "link", "set", "lo", "up"))
             (self._temp / name).mkdir()
         one, other = self._names
-        _must(ip("link", "add", DEVICE, "netns", one, "type", "veth", "peer", "name", DEVICE, "netns", other))
-        for name, address in zip(self._names, ADDRESSES, strict=True):
-            _must(ip("-n", name, "addr", "add", f"{address}/24", "dev", DEVICE))
-            for device in (DEVICE, "lo"):
+        for device, network in CABLES.items():
+            _must(ip("link", "add", device, "netns", one, "type", "veth", "peer", "name", device, "netns", other))
+            for host, name in enumerate(self._names, 1):
+                _must(ip("-n", name, "addr", "add", f"{network}.{host}/24", "dev", device))
                 _must(ip("-n", name, "link", "set", device, "up"))
 
     def command(self, host: int, *command: str) -> list[str]:
@@ -98,7 +104,7 @@ def _must(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
     with tempfile.TemporaryDirectory(prefix="dp-h-", ignore_cleanup_errors=True) as temp:
         made = Hosts(Path(temp))
@@ -119,36 +125,119 @@ from pathlib import Path
 from dualpath_ray import SamplingParams, connect, start
 from dualpath_ray.engine.verify import PlainModel
 
-def device():
-    return [int(Path(f"/sys/class/net/{device}/statistics/{{way}}_bytes").read_text()) for way in ("rx", "tx")]
+def counted():
+    ways = [(device, way) for device in {devices!r} for way in ("rx", "tx")]
+    return {{d + "/" + w: int(Path(f"/sys/class/net/{{d}}/statistics/{{w}}_bytes").read_text()) for d, w in ways}}
 
-with start({config!r}, address={address!r}, max_context_tokens=2048) as system:
+with start({config!r}, address={address!r}, max_context_tokens=1024) as system:
     client = connect(system)
-    before, prompt, right = device(), np.random.default_rng(0).integers(2, 500, 1500).tolist(), []
+    before, prompt, right = counted(), np.random.default_rng(0).integers(2, 500, 800).tolist(), []
     plain = PlainModel(system.plan.description, 0)
     for turn in range(3):
         tokens = client.generate(np.array(prompt), SamplingParams(max_tokens=3, ignore_end=True), "t").result(120)[0].token_ids
         right.append(list(tokens) == plain.generate(prompt, 3))
         prompt += [*tokens, *range(20, 60)]
-    after = device()
-    nodes = system.status()["nodes"]
+    after = counted()
+    status = system.status()
     client.close()
-moved = {{way: nodes["p0"]["nics"]["p0/cnic0/" + way]["bytes"] for way in ("in", "out")}}
-print(json.dumps({{"right": right, "device": [b - a for a, b in zip(before, after)], "moved": moved,
-                  "transports": {{name: node["transports"] for name, node in nodes.items()}}}}))
+print(json.dumps({{"right": right, "device": {{name: after[name] - before[name] for name in after}},
+                  "nodes": status["nodes"], "storage": status["storage"][0]["address"]}}))
 """
 
 
-def test_kv_goes_between_hosts_over_their_compute_nic(hosts: Hosts, tmp_path: Path) -> None:
-    config = tmp_path / "cluster.yaml"
-    config.write_text("prefill_nodes: 1\ndecode_nodes: 1\nmodel: toy-llama-32l\nblock_tokens: 16\nengine: {cpus: 1}\n")
-    script = SCRIPT.format(config=str(config), address=f"{ADDRESSES[0]}:{PORT}", device=DEVICE)
-    done = hosts.run(script, 300)
+@dataclass(frozen=True)
+class Found:
+    """After three turns of one trajectory, whose context is 800 tokens of 8 KiB."""
+
+    nodes: dict[str, Any]  # status
+    device: dict[str, int]  # bytes of the first host's devices, by ``eth0/rx``
+    storage: str  # address of the storage node
+
+    def moved(self, nic: str, way: str) -> int:
+        """Bytes by our own count."""
+        return int(self.nodes[nic.partition("/")[0]]["nics"][f"{nic}/{way}"]["bytes"])
+
+    def both_ways(self, device: str) -> int:
+        return self.device[f"{device}/rx"] + self.device[f"{device}/tx"]
+
+    @property
+    def far_from_storage(self) -> str:
+        """The node whose reads and writes cross a cable: on each host is one."""
+        return "d0" if self.storage.endswith(".1") else "p0"
+
+    @property
+    def storage_bytes(self) -> int:
+        """That crossed a cable, by our own count."""
+        return sum(self.moved(f"{self.far_from_storage}/snic", way) for way in ("in", "out"))
+
+    @property
+    def copied_bytes(self) -> int:
+        """Between the pools, by our own count."""
+        return sum(self.moved("p0/cnic0", way) for way in ("in", "out"))
+
+
+def run_on(hosts: Hosts, config: Path, node: dict[str, str]) -> Found:
+    """Three turns on one prefill and one decode node; both sides read, and blocks come from the storage node."""
+    values = {
+        **{"prefill_nodes": 1, "decode_nodes": 1, "model": "toy-llama-32l", "block_tokens": 16, "engine": {"cpus": 1}},
+        **{"node": node, "storage": {"access": "network"}, "scheduler": {"read_path": "round_robin"}},
+        "profile": {"s_per_flop": 1e-9, "overhead_s": 0.01, "prompt_tokens_per_s": 1e4, "new_tokens_per_s": 1e3},
+    }
+    config.write_text(yaml.safe_dump(values))
+    address = f"{ADDRESSES[0]}:{PORT}"
+    done = hosts.run(SCRIPT.format(config=str(config), address=address, devices=tuple(CABLES)), 300)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found["right"] == [True] * 3
-    for peers in found["transports"].values():
-        assert all(why.startswith("sockets: ") for why in peers.values()), found["transports"]
-    received, sent = found["device"]
-    assert found["moved"]["out"] > 10e6  # three prompts of 1,500 tokens and 8 KiB each
-    assert sent >= found["moved"]["out"] and received >= found["moved"]["in"]
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    assert told["right"] == [True] * 3
+    for node_status in told["nodes"].values():
+        assert all(why.startswith("sockets: ") for why in node_status["transports"].values()), node_status["transports"]
+    found = Found(told["nodes"], told["device"], told["storage"])
+    assert found.copied_bytes > 10e6 and found.storage_bytes > 5e6
+    return found
+
+
+def test_kv_goes_over_the_device_of_the_nodes_address_unless_another_is_named(hosts: Hosts, tmp_path: Path) -> None:
+    found = run_on(hosts, tmp_path / "auto.yaml", {})
+    assert found.device["eth0/tx"] >= found.moved("p0/cnic0", "out")
+    assert found.device["eth0/rx"] >= found.moved("p0/cnic0", "in")
+    far = found.far_from_storage
+    assert (
+        found.nodes[far]["devices"][f"{far}/snic"]
+        == f"eth0, the route to the storage node at {found.storage} goes by it"
+    )
+    assert found.both_ways("snic0") + found.both_ways("cnic0") < 0.01 * found.both_ways("eth0")
+
+
+def test_reads_go_over_the_storage_nic_and_copies_over_the_compute_nic(hosts: Hosts, tmp_path: Path) -> None:
+    found = run_on(hosts, tmp_path / "two.yaml", {"snic": "snic0", "cnic": "cnic0"})
+    assert found.device["cnic0/tx"] >= found.moved("p0/cnic0", "out")
+    assert found.device["cnic0/rx"] >= found.moved("p0/cnic0", "in")
+    assert found.both_ways("snic0") >= found.storage_bytes
+    for device, expected in (("cnic0", found.copied_bytes), ("snic0", found.storage_bytes)):
+        assert found.both_ways(device) < 1.2 * expected, f"{device} carries its own bytes and no others"
+    assert found.both_ways("eth0") < 0.25 * min(found.copied_bytes, found.storage_bytes), "no KV goes Ray's way"
+    for name, node in found.nodes.items():
+        for row, nic in node["nics"].items():
+            assert nic["device"] == ("snic0" if row.startswith(f"{name}/snic") else "cnic0")
+            assert nic["rate_bytes_per_s"] and not nic["emulated"], "the link's own"
+            assert nic["busy_s"] * nic["rate_bytes_per_s"] == pytest.approx(nic["bytes"])
+
+
+def test_one_device_can_have_both_roles_and_it_is_said(hosts: Hosts, tmp_path: Path) -> None:
+    found = run_on(hosts, tmp_path / "one.yaml", {"snic": "cnic0", "cnic": "cnic0"})
+    assert found.both_ways("cnic0") >= found.copied_bytes + found.storage_bytes
+    assert found.both_ways("snic0") < 0.01 * found.both_ways("cnic0")
+    assert all(
+        node["devices"]["both"].startswith("cnic0 is storage NIC and compute NIC") for node in found.nodes.values()
+    )
+
+
+def test_a_device_that_only_some_hosts_have_is_one_sentence(hosts: Hosts, tmp_path: Path) -> None:
+    """The driver's machine does not check what other hosts have: they say it themselves."""
+    config = tmp_path / "wrong.yaml"
+    config.write_text("prefill_nodes: 1\ndecode_nodes: 1\nmodel: toy-llama\nengine: {cpus: 1}\nnode: {snic: eth9}\n")
+    script = f"from dualpath_ray import start\nstart({str(config)!r}, address='{ADDRESSES[0]}:{PORT}')"
+    done = hosts.run(script, 120)
+    assert done.returncode
+    said = done.stderr.strip().splitlines()[-1]
+    assert f"{config}: node.snic: the host of " in said and " has no network device eth9; it has cnic0 (" in said

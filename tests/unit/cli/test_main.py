@@ -51,7 +51,7 @@ def test_help_is_grouped_in_order():
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "models", "models pull", "models show", "models list", "rollout", "config", "config show"]
+    ["demo", "doctor", "models", "models pull", "models show", "models list", "rollout", "config", "config show"]
     + ["bench", "bench pool", "bench overhead", "bench prediction", "bench scheduler", "bench simulator"]
     + ["profile", "explain", "plan", "simulate", "calibrate", "reproduce"],
 )

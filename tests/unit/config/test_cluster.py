@@ -32,6 +32,7 @@ def test_three_keys_are_enough():
         True,
         False,
     )
+    assert (config.node.snic, config.node.cnic) == ("auto", ["auto"])
     assert config.node.snic_bps is None and config.storage.verify and config.block_tokens == 64
 
 
@@ -45,7 +46,10 @@ def test_a_missing_key_is_named(missing):
     ("extra", "says"),
     [
         ({"prefil_nodes": 1}, "prefil_nodes: there is no such key; `dualpath config show` lists all keys"),
-        ({"node": {"snic": "6 MB/s"}}, "node.snic: there is no such key"),
+        ({"node": {"nic": "eth1"}}, "node.nic: there is no such key"),
+        ({"node": {"snic": "6 MB/s"}}, "node.snic: '6 MB/s' is no name of a network device; write for example eth1"),
+        ({"node": {"cnic": ["eth1", ""]}}, "node.cnic.1: '' is no name of a network device"),
+        ({"node": {"cnic": ["eth1", "eth2", "eth3"], "gpus": 2}}, "node.cnic names 3 devices for node.gpus: 2"),
         ({"prefill_nodes": 0}, "prefill_nodes: Input should be greater than 0"),
         ({"node": {"snic_bps": "fast"}}, "node.snic_bps: 'fast' is no rate; write for example '400 Gbps' or '6 MB/s'"),
         ({"node": {"pe_buffer_bytes": "-1"}}, "node.pe_buffer_bytes: '-1' is no size"),
@@ -155,3 +159,9 @@ def test_the_example_files_are_right(path):
     else:
         assert config.model == "smollm2-135m" and config.block_tokens == 16
     assert path.stem.endswith(f"{config.prefill_nodes}p{config.decode_nodes}d")
+
+
+def test_devices_of_compute_nics_are_one_or_a_list():
+    assert parse_cluster({**SMALLEST, "node": {"cnic": "mlx5_0", "gpus": 8}}, "c.yaml").node.cnic == ["mlx5_0"]
+    each = parse_cluster({**SMALLEST, "node": {"cnic": ["ib0", "ib1"], "gpus": 2}}, "c.yaml")
+    assert each.node.cnic == ["ib0", "ib1"]

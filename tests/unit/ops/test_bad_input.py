@@ -65,6 +65,8 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ({"storage": {"capacity_bytes": "1 KiB"}}, "my.yaml: storage.capacity_bytes: 1.0 KiB on 1 storage node(s)"),
         ({"storage": {"path": "/proc/nowhere"}}, "my.yaml: storage.path: /proc/nowhere cannot be written"),
         ({"storage": {"store": "no.such:thing"}}, "my.yaml: storage.store: 'no.such:thing' cannot be imported"),
+        ({"node": {"snic": "eth99"}}, "my.yaml: node.snic: this machine has no network device eth99; it has "),
+        ({"node": {"cnic": "eth99"}}, "my.yaml: node.cnic: this machine has no network device eth99; it has "),
         ({"transport": "pigeons"}, "my.yaml: transport: 'pigeons' is no transport"),
         ({"scheduler": {"read_path": "fastest"}}, "my.yaml: scheduler.read_path: 'fastest' is no policy"),
         ({"profile": {"speed": 3.0}}, "my.yaml: profile: not a result of `dualpath profile`"),

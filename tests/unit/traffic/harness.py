@@ -63,8 +63,9 @@ class Setup:
     de_slots: int = 40
     max_context_tokens: int = 96
     snic_bytes_per_s: float | None = 50_000.0
-    cnic_bytes_per_s: float | None = 200_000.0
+    cnic_bytes_per_s: float | None = 20_000.0  # 200 bytes in the time of a chunk
     charged: bool = True
+    least_chunk_bytes: int = 100
     capacity_blocks: int = 10**6
 
 
@@ -132,7 +133,9 @@ class World:
         snic = Nic(f"{name}/snic", setup.snic_bytes_per_s, setup.snic_bytes_per_s, setup.charged)
         cnic, charged = setup.cnic_bytes_per_s, setup.charged
         cnics = [Nic(f"{name}/cnic{g}", cnic, cnic, charged) for g in range(setup.engines)]
-        context = NodeContext(name, layout, BufferPool(segment), segment.slots_offset, snic, cnics)
+        chunk = setup.least_chunk_bytes
+        pool = BufferPool(segment)
+        context = NodeContext(name, layout, pool, segment.slots_offset, snic, cnics, least_chunk_bytes=chunk)
         core = TrafficCore(context, rings, max(1, slots // 4), 0.02)
         node = Node(core, segment, SharedMemoryTransport(name, segment), rings)
         for g in range(setup.engines):

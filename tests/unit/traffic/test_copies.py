@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.kv.layout import KvLayout
-from dualpath_ray.traffic.copies import batch_rows, cnic_bytes, join, plan_rows, row_ranges, token_ranges
+from dualpath_ray.traffic.copies import batch_rows, cnic_bytes, cut, join, plan_rows, row_ranges, token_ranges
 from dualpath_ray.transport.port import CopyBatch
 
 LAYOUT = KvLayout(num_layers=3, block_tokens=4, bytes_per_token_layer=8)
@@ -62,3 +62,26 @@ def test_join_of_nothing_is_empty():
     assert join([]).total_bytes == 0
     one = CopyBatch(*(np.array([i], np.int64) for i in (1, 2, 3)))
     assert join([one, join([]), one]).nbytes.tolist() == [3, 3]
+
+
+ranges = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 40)), max_size=12)
+
+
+def bytes_of(batch: CopyBatch) -> list[tuple[int, int]]:
+    """(local, remote) of every byte, in order."""
+    spans = zip(batch.local, batch.remote, batch.nbytes, strict=True)
+    return [(int(here) + i, int(there) + i) for here, there, n in spans for i in range(n)]
+
+
+@given(ranges, st.integers(1, 100))
+def test_parts_are_the_whole_and_none_is_above_the_limit(triples, limit):
+    batch = CopyBatch(*(np.array([t[i] for t in triples], np.int64) for i in range(3)))
+    parts = cut(batch, limit)
+    assert [byte for part in parts for byte in bytes_of(part)] == bytes_of(batch)
+    sizes = [part.total_bytes for part in parts]
+    assert all(size == limit for size in sizes[:-1]) and sizes[-1] <= limit
+    assert all(array.dtype == np.int64 for part in parts for array in (part.local, part.remote, part.nbytes))
+    if batch.total_bytes > limit:
+        assert all(part.nbytes.min() > 0 for part in parts)
+    else:
+        assert parts == [batch]

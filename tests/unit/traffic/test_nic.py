@@ -103,3 +103,28 @@ def test_the_directions_of_a_nic_do_not_wait_for_each_other():
         nic[direction].poll(0.0)
     assert (nic[Direction.IN].next_event_s(), nic[Direction.OUT].next_event_s()) == (1.0, 2.0)
     assert [q.name for q in nic.queues.values()] == ["p0/snic/in", "p0/snic/out"]
+
+
+@given(arrivals)
+def test_the_rate_of_a_real_link_is_reported_and_slows_nothing_down(arrivals):
+    nic, now = Nic("p0/snic", None, None), 0.0
+    nic.carried_by("eth1", RATE)
+    queue = nic[Direction.IN]
+    for mark, (gap, nbytes) in enumerate(arrivals):
+        now += gap
+        queue.submit(mark, nbytes, KV, now)
+        assert [event.at_s for event in queue.poll(now)] == [now, now]
+    busy, done = queue.busy_until(now)
+    assert done == sum(nbytes for _, nbytes in arrivals)
+    assert busy == pytest.approx(done / RATE)
+    assert (queue.rate_bytes_per_s, queue.reported_bytes_per_s) == (None, RATE)
+
+
+def test_an_emulated_rate_is_what_utilisation_is_a_share_of():
+    nic = Nic("p0/snic", RATE, RATE / 2)
+    nic.carried_by("eth1", 10 * RATE)
+    assert [nic[way].reported_bytes_per_s for way in Direction] == [RATE, RATE / 2]
+    queue = nic[Direction.IN]
+    queue.submit(None, 500, KV, 0.0)
+    finish_all(queue)
+    assert queue.busy_until(1.0) == (0.5, 500)

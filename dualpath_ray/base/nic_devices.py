@@ -1,0 +1,135 @@
+"""The network devices and GPUs of this host, as the kernel shows them."""
+
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from dualpath_ray.base.pci import PciPlace, place_of, read_gpus, read_int, read_text
+
+SYS = Path("/sys")
+_ETHERNET_STEP_BPS = 10**6  # ``speed`` counts megabits
+_RDMA_RATE = re.compile(r"^([0-9.]+) Gb/sec")  # "100 Gb/sec (4X EDR)"
+
+
+@dataclass(frozen=True, slots=True)
+class NicDevice:
+    """One port of a NIC. ``name`` is that of its network interface; of an RDMA device that has none, its own."""
+
+    name: str
+    rdma: str | None = None  # mlx5_0
+    addresses: tuple[str, ...] = ()  # IPv4
+    rate_bps: int | None = None  # of the link; None: the driver does not say
+    up: bool = False
+    driver: str | None = None
+    place: PciPlace | None = None
+
+    @property
+    def address(self) -> str | None:
+        return self.addresses[0] if self.addresses else None
+
+    @property
+    def ucx_name(self) -> str:
+        """As UCX knows it: ``mlx5_0:1``, or of TCP ``eth0``."""
+        return f"{self.rdma}:1" if self.rdma else self.name
+
+    @property
+    def is_loopback(self) -> bool:
+        return any(address.startswith("127.") for address in self.addresses)
+
+    def is_named(self, name: str) -> bool:
+        return name in (self.name, self.rdma)
+
+
+@dataclass(frozen=True, slots=True)
+class HostDevices:
+    """What a choice of NICs is made from. GPUs in the order of their PCI addresses, NICs in that of their names."""
+
+    nics: tuple[NicDevice, ...] = ()
+    gpus: tuple[PciPlace, ...] = ()
+
+    def named(self, name: str) -> NicDevice | None:
+        return next((nic for nic in self.nics if nic.is_named(name)), None)
+
+    def carrying(self, address: str) -> NicDevice | None:
+        """The one that has this address."""
+        return next((nic for nic in self.nics if address in nic.addresses), None)
+
+
+def read_devices(sys: Path = SYS, addresses: Mapping[str, Sequence[str]] | None = None) -> HostDevices:
+    """Args: sys: where sysfs is; addresses: IPv4 addresses by interface; None asks the kernel."""
+    known = ipv4_addresses() if addresses is None else addresses
+    rdma_of = _rdma_by_interface(sys)
+    nics = [
+        _interface(path, rdma_of.get(path.name), known.get(path.name, ())) for path in (sys / "class/net").glob("*")
+    ]
+    without = set(_rdma_devices(sys)) - {rdma.name for rdma in rdma_of.values()}
+    nics += [_rdma_only(sys / "class/infiniband" / name) for name in without]
+    return HostDevices(tuple(sorted(nics, key=lambda nic: nic.name)), tuple(read_gpus(sys)))
+
+
+def ipv4_addresses() -> dict[str, list[str]]:
+    """Of each interface of this process' network namespace."""
+    return {
+        name: [entry.address for entry in entries if entry.family == socket.AF_INET]
+        for name, entries in psutil.net_if_addrs().items()
+    }
+
+
+def address_towards(host: str) -> str | None:
+    """This host's address on the route to another; no packet is sent. None when there is no route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))  # the port of discard: any would do
+        except OSError:
+            return None
+        address: str = probe.getsockname()[0]
+    return address
+
+
+def _interface(path: Path, rdma: Path | None, addresses: Sequence[str]) -> NicDevice:
+    speed = read_int(path / "speed")  # -1, or no answer, where the driver knows none
+    rate = _rdma_rate_bps(rdma) if rdma else None
+    return NicDevice(
+        name=path.name,
+        rdma=rdma.name if rdma else None,
+        addresses=tuple(addresses),
+        rate_bps=rate or (speed * _ETHERNET_STEP_BPS if speed and speed > 0 else None),
+        up=read_text(path / "operstate") in ("up", "unknown"),  # virtual ones may not know
+        driver=_driver(path),
+        place=place_of(path / "device") if (path / "device").exists() else None,
+    )
+
+
+def _rdma_only(path: Path) -> NicDevice:
+    return NicDevice(
+        name=path.name,
+        rdma=path.name,
+        rate_bps=_rdma_rate_bps(path),
+        up="ACTIVE" in (read_text(path / "ports/1/state") or ""),
+        driver=_driver(path),
+        place=place_of(path / "device"),
+    )
+
+
+def _rdma_devices(sys: Path) -> list[str]:
+    return sorted(path.name for path in (sys / "class/infiniband").glob("*"))
+
+
+def _rdma_by_interface(sys: Path) -> dict[str, Path]:
+    """Interface -> entry of its RDMA device."""
+    root = sys / "class/infiniband"
+    return {net.name: root / name for name in _rdma_devices(sys) for net in (root / name / "device/net").glob("*")}
+
+
+def _rdma_rate_bps(path: Path) -> int | None:
+    match = _RDMA_RATE.match(read_text(path / "ports/1/rate") or "")
+    return int(float(match.group(1)) * 1e9) if match else None
+
+
+def _driver(path: Path) -> str | None:
+    link = path / "device/driver"
+    return link.resolve().name if link.exists() else None

@@ -1,0 +1,54 @@
+"""What sysfs says of network devices."""
+
+import socket
+
+import pytest
+
+from dualpath_ray.base.nic_devices import NicDevice, address_towards, read_devices
+from dualpath_ray.base.pci import PciPlace
+from tests.unit.base.machines import FakeSys
+
+SLOT = "pci0000:00/0000:00:01.0/0000:01:00.0"
+
+
+def test_an_interface_with_an_rdma_device_is_one_device(tmp_path):
+    FakeSys(tmp_path).nic("eth1", SLOT, numa=1, speed=100_000, rdma="mlx5_0")
+    host = read_devices(tmp_path, {"eth1": ["10.0.0.1", "10.0.0.2"]})
+    expected = NicDevice(
+        name="eth1",
+        rdma="mlx5_0",
+        addresses=("10.0.0.1", "10.0.0.2"),
+        rate_bps=400 * 10**9,  # the RDMA port's own word
+        up=True,
+        driver="mlx5_core",
+        place=PciPlace(tuple(SLOT.split("/")), 1),
+    )
+    assert host.nics == (expected,)
+    assert host.named("eth1") is host.named("mlx5_0") is host.carrying("10.0.0.2") is host.nics[0]
+    assert host.nics[0].ucx_name == "mlx5_0:1"
+    assert host.named("eth2") is None and host.carrying("10.0.0.3") is None
+
+
+def test_an_rdma_device_without_an_interface_has_no_address(tmp_path):
+    FakeSys(tmp_path).rdma("mlx5_0", SLOT)
+    (nic,) = read_devices(tmp_path, {}).nics
+    assert (nic.name, nic.rdma, nic.address, nic.up) == ("mlx5_0", "mlx5_0", None, True)
+
+
+@pytest.mark.parametrize(("speed", "rate_bps"), [(25_000, 25 * 10**9), (-1, None), (None, None)])
+def test_a_rate_that_the_driver_does_not_say_is_not_known(tmp_path, speed, rate_bps):
+    FakeSys(tmp_path).nic("veth0", speed=speed)
+    (nic,) = read_devices(tmp_path, {}).nics
+    assert (nic.rate_bps, nic.driver, nic.place, nic.rdma) == (rate_bps, None, None, None)
+
+
+def test_this_host_has_a_loopback_that_leads_to_itself():
+    device = read_devices().carrying("127.0.0.1")
+    assert device is not None and device.is_loopback
+    assert address_towards("127.0.0.1") == "127.0.0.1"
+
+
+def test_no_route_no_address():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket, pytest.raises(OSError):
+        any_socket.connect(("255.255.255.255", 9))  # a broadcast, which a socket must ask for
+    assert address_towards("255.255.255.255") is None
