@@ -1,16 +1,13 @@
 """``dualpath bench storage``: blocks from a store into pool slots, beside the simplest loop of direct reads (section 4.1).
 
-The loop reads one large file with as many threads as serve it best: no names, no checksums, no index. Every way reads the
-same bytes from the same disk, once a round.
+Every way reads the same bytes from the same disk into the same slots, once a round.
 """
 
 import mmap
-import os
 import queue
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.bench.direct_loop import DirectReadLoop
 from dualpath_ray.bench.rates import RateRow, Sample, in_rounds, median_s, optional, rate_row, result, table, timed
 from dualpath_ray.bench.result import write_result
 from dualpath_ray.cluster.leftovers import temporary_dir
@@ -38,7 +36,6 @@ READ_AT_LEAST = 0.9  # of the loop, verified
 VERIFIED_AT_LEAST = 0.95  # of the same reads without verification
 LOOP = "direct read loop"
 _LAYERS, _BLOCK_TOKENS = 16, 64
-_DEPTHS = (1, 2, 4, 8, 16)  # of the loop
 _LATENCIES = 32  # calls that a latency is the median of
 
 
@@ -70,7 +67,10 @@ def run(
 @contextmanager
 def _folder(path: Path | None) -> Iterator[Path]:
     folder = temporary_dir("store") if path is None else path / f"bench-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--path: cannot make the directory {folder} ({error.strerror}); name another one") from error
     try:
         yield folder
     finally:
@@ -90,29 +90,14 @@ class _StorageBench:
         for slot in self._slots:
             self._free.put(slot)
         self._pools: dict[str, IoPool] = {}
+        self._loop = DirectReadLoop(folder, self._free, num_blocks)
         self._owner = LocalBlockStore(folder / "blocks", layout)
         list(self._owner.scan())
         for key in self._keys:
             seal(self._slots[0], SealedHeader(layout, 0, key, ROOT))
             self._owner.write(key, self._slots[0])
-        self._loop_file = self._write_loop_file()
-        self._depth = max(_DEPTHS, key=lambda depth: self._loop(depth).bytes_per_s)
         self._stores: list[BlockStore] = [self._owner]
         self._server = BlockServer(self._owner, layout, "127.0.0.1")
-
-    def _write_loop_file(self) -> int:
-        path = self._folder / "loop"
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT)
-        except OSError as error:
-            raise ConfigError(
-                f"--path: {self._folder} takes no direct I/O ({error.strerror}); name a directory on a disk"
-            ) from error
-        for index in range(len(self._keys)):
-            if os.pwritev(fd, [self._slots[0].data], index * self._layout.slot_bytes) < self._layout.slot_bytes:
-                raise ConfigError(f"--path: {self._folder} is full; name another directory, or make --total smaller")
-        os.fsync(fd)
-        return fd
 
     def rows(self, rounds: int, skipped: list[str]) -> list[RateRow]:
         size = self._layout.full_block_bytes
@@ -123,7 +108,7 @@ class _StorageBench:
             stores["NIXL POSIX"] = nixl
         stores["served over loopback TCP"] = ServedBlockStore(self._server.at, self._layout, "bench")
         self._stores = list(stores.values())
-        ways = {LOOP: partial(self._loop, self._depth)}
+        ways: dict[str, Callable[[], Sample]] = {LOOP: self._loop.read}
         for name, store in stores.items():
             ways[f"{name}, verified"] = partial(self._read, store, True)
         ways["local, not verified"] = partial(self._read, self._owner, False)
@@ -142,19 +127,6 @@ class _StorageBench:
         both = found["local, verified"], found["local, not verified"]
         rows.append(rate_row("verification", size, both[0], "local, not verified", both[1], at_least=VERIFIED_AT_LEAST))
         return rows
-
-    def _loop(self, depth: int) -> Sample:
-        size = self._layout.slot_bytes
-
-        def read(part: int) -> None:
-            for index in range(part, len(self._keys), depth):
-                os.preadv(self._loop_file, [self._slots[part].data], index * size)
-
-        def all_of_it() -> None:
-            with ThreadPoolExecutor(depth) as pool:
-                list(pool.map(read, range(depth)))
-
-        return timed(len(self._keys) * size, all_of_it)
 
     def _read(self, store: BlockStore, verified: bool) -> Sample:
         def read(key: bytes, slot: np.ndarray) -> None:
@@ -202,4 +174,4 @@ class _StorageBench:
         for store in self._stores:
             store.close()
         self._server.close()
-        os.close(self._loop_file)
+        self._loop.close()

@@ -6,6 +6,7 @@ block equals that of a pool slot: header pages, then the Full Block, then paddin
 
 import struct
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import xxhash
@@ -34,19 +35,22 @@ class SealedHeader:
     parent: bytes
 
 
-def _checksums(slot: np.ndarray, layout: KvLayout) -> np.ndarray:
-    start, size = layout.header_bytes, layout.layer_block_bytes
-    sums = [
-        xxhash.xxh3_64_intdigest(slot.data[start + i * size : start + (i + 1) * size]) for i in range(layout.num_layers)
-    ]
-    return np.array(sums, dtype="<u8")
+def _checksums(slot: np.ndarray, layout: KvLayout) -> list[int]:
+    data, start, size = slot.data, layout.header_bytes, layout.layer_block_bytes
+    ends = range(start + size, start + size * layout.num_layers + 1, size)
+    return [xxhash.xxh3_64_intdigest(data[end - size : end]) for end in ends]
+
+
+@cache
+def _sums(num_layers: int) -> struct.Struct:
+    return struct.Struct(f"<{num_layers}Q")
 
 
 def seal(slot: np.ndarray, header: SealedHeader) -> None:
     """Write the header of the Full Block that stands in ``slot`` (uint8 [slot_bytes]) and clear its padding."""
     layout = header.layout
     fixed = _FIXED.pack(_MAGIC, *layout.shape, header.weights_version, header.key, header.parent)
-    body = fixed + _checksums(slot, layout).tobytes()
+    body = fixed + _sums(layout.num_layers).pack(*_checksums(slot, layout))
     raw = body + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little")
     slot[: len(raw)] = np.frombuffer(raw, np.uint8)
     slot[len(raw) : layout.header_bytes] = 0
@@ -83,7 +87,7 @@ def verify(slot: np.ndarray, key: bytes, layout: KvLayout) -> None:
         raise CorruptBlockError(name, f"layout is {header.layout.shape}, not {layout.shape}")
     if header.key != key:
         raise CorruptBlockError(name, f"it is block {header.key.hex()[:16]}")
-    stored = np.frombuffer(slot[_FIXED.size : _FIXED.size + 8 * layout.num_layers].tobytes(), "<u8")
-    differs = np.flatnonzero(stored != _checksums(slot, layout))
-    if len(differs):
-        raise CorruptBlockError(name, f"checksum of layer {differs[0]} differs")
+    stored = _sums(layout.num_layers).unpack_from(slot, _FIXED.size)
+    for layer, (was, now) in enumerate(zip(stored, _checksums(slot, layout), strict=True)):
+        if was != now:
+            raise CorruptBlockError(name, f"checksum of layer {layer} differs")

@@ -50,22 +50,29 @@ class IoPool:
         self._threads.shutdown()
 
     def _begin(self) -> None:
-        """Hand out what there is room for. The lock is held."""
+        """Put threads to what there is room for. The lock is held."""
         while self._waiting and self._busy < self._depth.value:
             self._busy += 1
-            self._threads.submit(self._do, *self._waiting.popleft())
+            self._threads.submit(self._work, self._waiting.popleft())
 
-    def _do(self, work: Callable[[], Any], nbytes: int, future: Future[Any]) -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except Exception as failure:  # whoever waits must hear of it, and the next be begun
-            error = failure
-        with self._lock:
-            self._busy -= 1
-            self._depth.done(nbytes, time.monotonic(), bool(self._waiting))
-            self._begin()
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+    def _work(self, item: _Work | None) -> None:
+        """What one thread does: it goes on with what waits itself, for to wake another would cost time between two blocks."""
+        while item is not None:
+            work, nbytes, future = item
+            result, error = None, None
+            try:
+                result = work()
+            except Exception as failure:  # whoever waits must hear of it, and the next be begun
+                error = failure
+            with self._lock:
+                self._busy -= 1
+                self._depth.done(nbytes, time.monotonic(), bool(self._waiting))
+                item = None
+                if self._waiting and self._busy < self._depth.value:
+                    self._busy += 1
+                    item = self._waiting.popleft()
+                self._begin()
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
