@@ -101,6 +101,11 @@ class ModelAdapter:
             return self._graphs.step(token_ids, starts, cast("HbmStepKv", kv))
         return self.forward([[token] for token in token_ids], starts, kv, range(len(token_ids)))
 
+    @property
+    def records_decode(self) -> bool:
+        """Whether decode steps are recorded graphs here."""
+        return self._graphs is not None
+
     def _make_graphs(self) -> "DecodeGraphs | None":
         """None where nothing can be recorded: shapes that depend on the contexts' lengths, or on which experts are chosen."""
         packs = self.description.latent or self.kv_type.converts
