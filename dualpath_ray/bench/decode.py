@@ -75,7 +75,7 @@ def _of_model(model: str, batches: Sequence[int], context: int, rounds: int) -> 
         launched = partial(adapter.forward, [[t] for t in tokens], starts, kv, range(batch))
         recorded = partial(adapter.decode, tokens, starts, kv)
         assert torch.equal(launched().argmax(1), recorded().argmax(1)), "the graph's tokens differ"
-        nbytes = description.weight_bytes + batch * context * per_token * description.num_layers
+        nbytes = adapter.read_bytes + batch * context * per_token * description.num_layers
         found: dict[str, list[float]] = {"graph": [], "launched": [], "limit": []}
         for _ in range(rounds):
             found["graph"].append(_step_s(recorded))

@@ -234,13 +234,26 @@ def h2d(
     show_default=True,
     help="Beside the default; may be given several times.",
 )
+@click.option(
+    "--kv-dtype",
+    "kv_dtypes",
+    multiple=True,
+    help="Type of stored KV, beside the configured one, through the default transport; may be given several times.",
+)
 @click.option("--mode", "modes", multiple=True, default=("prefill_only", "scheduled"), show_default=True)
 @_results("end2end")
-def end2end(config: Path, transports: tuple[str, ...], modes: tuple[str, ...], as_json: bool, out: Path) -> None:
-    """The main job through each transport: the same tokens, and what it costs; minutes for each."""
+def end2end(
+    config: Path,
+    transports: tuple[str, ...],
+    kv_dtypes: tuple[str, ...],
+    modes: tuple[str, ...],
+    as_json: bool,
+    out: Path,
+) -> None:
+    """The main job through each transport and with each type of KV: its tokens, and what it costs; minutes for each."""
     from dualpath_ray.bench.end2end import run
 
-    result = run(config, transports, modes, out, lambda line: click.echo(line, err=as_json), _live(as_json))
+    result = run(config, transports, kv_dtypes, modes, out, lambda line: click.echo(line, err=as_json), _live(as_json))
     _print(result, as_json)
 
 
