@@ -16,6 +16,7 @@ NIXL = "NIXL (UCX)"
 RAY = "Ray put and get into a buffer"
 _AT_ONCE_BYTES = 16 << 20  # that Ray's object store holds at a time
 _POLL_S = 1e-3
+_LIMIT_S = 60.0
 
 
 def flight_read(address: str, mine: Segment, here: list[int], size: int) -> Callable[[], None]:
@@ -98,7 +99,7 @@ def nixl_read(metadata: bytes, there: int, mine: Segment, batch: CopyBatch) -> C
     indices = list(range(len(sizes)))
 
     def read() -> None:
-        run_transfer(agent, agent.make_prepped_xfer("READ", lists[0], indices, lists[1], indices))
+        run_transfer(agent, agent.make_prepped_xfer("READ", lists[0], indices, lists[1], indices), _LIMIT_S)
 
     read()
     return read

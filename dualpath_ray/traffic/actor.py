@@ -103,7 +103,8 @@ class TrafficManager:
         self._store = open_shards(spec.store, spec.store_root, spec.layout, shards, spec.store_access, spec.node)
         self._store.attach(self._segment.bytes, str(path))
         address = ray.util.get_node_ip_address()
-        around = Around(address, spec.system, spec.nodes, self._help_of)
+        one_host = len({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}) == 1
+        around = Around(address, spec.system, spec.nodes, one_host, self._help_of)
         self._transport = make_transport(spec.transport, spec.node, self._segment, around)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()

@@ -73,9 +73,9 @@ def test_other_architectures_on_two_decode_nodes(model: str) -> None:
         assert {t.decode_engine for t in record.turns} == {"d0/e0", "d1/e0"}
 
 
-@pytest.mark.parametrize("transport", ["sockets", "collective", "rdt"])
+@pytest.mark.parametrize("transport", ["sockets", "nixl", "collective", "rdt"])
 def test_every_transport_gives_the_same_tokens(transport: str) -> None:
-    if transport == "rdt":
+    if transport in ("nixl", "rdt"):
         pytest.importorskip("nixl", reason="nixl is not installed")
     prefill_nodes = 2 if transport == "collective" else 1  # a group of three; RDT's agents take a core each
     with running({"transport": transport, "prefill_nodes": prefill_nodes}) as (system, client):

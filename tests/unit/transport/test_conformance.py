@@ -1,6 +1,8 @@
 """What every Transport promises; a new adapter joins TRANSPORTS."""
 
 import os
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import LayoutError, TransportError
 from dualpath_ray.kv.layout import KvLayout
-from tests.unit.transport.conftest import LAYOUT, STAGING, batch
+from tests.unit.transport.conftest import LAYOUT, OVER_TCP, STAGING, batch
 
 UNIT = 8
 ranges = st.lists(
@@ -83,10 +85,7 @@ def test_an_unknown_peer_is_named(pair):
 
 
 @pytest.mark.parametrize("write", [False, True])
-@pytest.mark.parametrize("name", ["shared_memory", "sockets"])
-def test_a_range_past_the_peers_end_is_an_error_that_names_both_ends(name, make_pair, write):
-    pair = make_pair(name)
-    pair.connect()
+def test_a_range_past_a_pools_end_is_an_error_that_names_both_ends(pair, write):
     copy = pair.transport.write if write else pair.transport.read
     for local, remote in (
         (pair.mine.staging_offset, len(pair.theirs.bytes) - UNIT // 2),
@@ -97,3 +96,52 @@ def test_a_range_past_the_peers_end_is_an_error_that_names_both_ends(name, make_
             copy("d0", batch((local, remote, UNIT)))
     copy("d0", batch((pair.mine.staging_offset, pair.theirs.staging_offset, UNIT)))
     assert os.fstat(pair.theirs.fd).st_size == len(pair.theirs.bytes)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("transport_name", ["sockets", "nixl", OVER_TCP], indirect=True)
+def test_a_peer_that_dies_is_named_and_may_come_back(transport_name, make_pair, start_peer):
+    """Where memory is shared there is nothing to notice: it outlives its owner."""
+    pair = make_pair(transport_name)
+    peer = start_peer(transport_name)
+    pair.transport.connect("d0", peer.description)
+    copies = batch((pair.mine.staging_offset, peer.segment.staging_offset, STAGING))
+    pair.transport.read("d0", copies)
+    os.kill(peer.process.pid, signal.SIGKILL)
+    with pytest.raises(TransportError, match=r"p0.*d0"):
+        while True:  # what was under way when it died may end well
+            pair.transport.read("d0", copies)
+    with pytest.raises(TransportError, match=r"p0.*d0"):
+        pair.transport.connect("d0", peer.description)
+    pair.mine.staging[:] = 0
+    pair.transport.connect("d0", start_peer(transport_name).description)
+    pair.transport.read("d0", copies)
+    assert (pair.mine.staging == 7).all()
+
+
+def test_closing_ends_the_copies_that_are_under_way(pair):
+    """Each of them ends, well or as an error that names both ends, and what comes after is an error."""
+    pair.theirs.staging[:] = 7
+    copies = batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING))
+    started = threading.Event()
+
+    def copy() -> None:
+        for _ in range(100_000):
+            pair.transport.read("d0", copies)
+            started.set()
+
+    with ThreadPoolExecutor(4) as pool:
+        copying = [pool.submit(copy) for _ in range(4)]
+        started.wait()
+        pair.transport.close()
+        for done in copying:
+            with pytest.raises(TransportError, match="p0.*d0"):
+                done.result()
+
+
+def test_a_batch_of_nothing_moves_nothing(pair):
+    pair.theirs.staging[:] = 1
+    at = pair.mine.staging_offset, pair.theirs.staging_offset
+    for nothing in (batch(), batch((*at, 0)), batch((*at, 0), (at[0] + 9, at[1] + 8, 0), (at[0] + 1, at[1] + 4, 1))):
+        pair.transport.read("d0", nothing)
+    assert pair.mine.staging.nonzero()[0].tolist() == [1]
