@@ -49,7 +49,8 @@ class Hosts:
     def __init__(self, temp: Path) -> None:
         self._temp, self._names = temp, [f"dp{secrets.token_hex(3)}{side}" for side in "ab"]
         self._processes: list[subprocess.Popen[bytes]] = []
-        self.env = cluster_environment()
+        # one kernel, so UCX takes both for one host and would copy through memory, or over the wrong loopback
+        self.env = {**cluster_environment(), "UCX_TLS": "tcp,self", "UCX_NET_DEVICES": DEVICE}
 
     def join(self) -> None:
         """A cable between the two."""
