@@ -11,7 +11,7 @@ from typing import Any
 _SPIN_S = 2e-4  # a transfer that takes no longer is met while polling without a pause
 _MOST_PAUSE_S = 1e-3
 _LOST = "nixlRemoteDisconnectError"  # UCX has closed the connection, and with it ended all that went over it
-_environment = threading.Lock()
+_environment = threading.RLock()
 
 
 class NixlMissingError(Exception):
@@ -32,8 +32,9 @@ def make_agent(name: str, plugin: str, options: dict[str, str] | None = None, de
     Args:   device: network devices that UCX may use, as it names them: ``eth0``, ``mlx5_0:1``; None for all.
     Raises: NixlMissingError.
     """
+    only = {"UCX_NET_DEVICES": device} if device else {}  # the plugin's own option takes InfiniBand devices only
     try:
-        with contextlib.redirect_stdout(io.StringIO()), _net_devices(device):  # it prints what it does
+        with contextlib.redirect_stdout(io.StringIO()), ucx_environment(**only):  # it prints what it does
             from nixl._api import nixl_agent, nixl_agent_config, nixl_thread_sync_t
 
             strict = nixl_thread_sync_t.NIXL_THREAD_SYNC_STRICT  # the default is for one thread
@@ -50,21 +51,19 @@ def make_agent(name: str, plugin: str, options: dict[str, str] | None = None, de
 
 
 @contextlib.contextmanager
-def _net_devices(device: str | None) -> Iterator[None]:
-    """UCX reads its environment when an agent is made. The plugin's own option takes InfiniBand devices only."""
-    if device is None:
-        yield
-        return
-    key = "UCX_NET_DEVICES"
+def ucx_environment(**variables: str) -> Iterator[None]:
+    """For agents made meanwhile: UCX reads its environment then. E.g. ``UCX_TLS="tcp,self"``."""
     with _environment:
-        before = os.environ.get(key)
-        os.environ[key] = device
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
         try:
             yield
         finally:
-            del os.environ[key]
-            if before is not None:
-                os.environ[key] = before
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def run_transfer(agent: Any, handle: Any, limit_s: float, meanwhile: Callable[[], None] = lambda: None) -> None:

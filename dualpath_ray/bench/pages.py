@@ -7,7 +7,7 @@ from typing import Any
 
 from dualpath_ray.base.errors import ConfigError
 
-_LISTS = ("rows", "pairs", "runs")  # what a result calls its measurements
+_LISTS = ("rows", "pairs", "runs", "idle")  # what a result calls its measurements
 _DROPPED = {"read_spans", "nics", "engines"}  # of a run: curves, not figures
 
 

@@ -28,7 +28,10 @@ class Holder:
         self._system = system
         segment = Segment.create(segment_path(system, node), layout, 4, STAGING, "node.pe_buffer_bytes")
         self._transport: Any = make_transport(
-            transport, node, segment, Around("127.0.0.1", system, NODES, True, self._help_of)
+            transport,
+            node,
+            segment,
+            Around(address="127.0.0.1", system=system, nodes=NODES, one_host=True, help_of=self._help_of),
         )
 
     def _help_of(self, peer: str) -> AskPeer:
