@@ -94,9 +94,9 @@ def make_pair() -> Iterator[MakePair]:
     system = f"test-{os.getpid()}-{secrets.token_hex(4)}"
     made: list[Pair] = []
 
-    def make(transport: str, their_layout: KvLayout = LAYOUT) -> Pair:
-        mine = Segment.create(segment_path(system, f"p{len(made)}"), LAYOUT, 4, STAGING, "node.pe_buffer_bytes")
-        theirs = Segment.create(segment_path(system, f"d{len(made)}"), their_layout, 4, STAGING, "node.de_buffer_bytes")
+    def make(transport: str, their_layout: KvLayout = LAYOUT, staging: int = STAGING) -> Pair:
+        mine = Segment.create(segment_path(system, f"p{len(made)}"), LAYOUT, 4, staging, "node.pe_buffer_bytes")
+        theirs = Segment.create(segment_path(system, f"d{len(made)}"), their_layout, 4, staging, "node.de_buffer_bytes")
         factory = transport_factory(transport)
         made.append(Pair(mine, theirs, factory("p0", mine), factory("d0", theirs)))
         return made[-1]

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -88,6 +89,28 @@ def test_closing_gives_back_what_was_registered_and_every_peer(transport_name, m
     assert mine.registered == theirs.registered == 0 and not mine.remotes and mine.agent is theirs.agent is None
     with pytest.raises(TransportError, match="copy between p0 and d0 failed: this end was closed"):
         pair.transport.read("d0", batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING)))
+
+
+@both
+def test_both_ends_may_drive_at_once(transport_name, make_pair):
+    size, parts = 4 << 20, 16
+    pair = make_pair(transport_name, staging=size)
+    pair.connect()
+    pair.peer.connect("p0", pair.transport.describe())
+    before = np.random.default_rng(0).integers(0, 256, (2, size // 2), np.uint8)
+    pair.mine.staging[: size // 2], pair.theirs.staging[: size // 2] = before
+    step = size // 2 // parts
+
+    def fetch(ends, part):
+        transport, peer, here, there = ends
+        at = part * step
+        transport.read(peer, batch((here.staging_offset + size // 2 + at, there.staging_offset + at, step)))
+
+    forth = pair.transport, "d0", pair.mine, pair.theirs
+    back = pair.peer, "p0", pair.theirs, pair.mine
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(fetch, [forth, back] * parts * 4, [part for part in range(parts) for _ in range(2)] * 4))
+    assert (pair.mine.staging[size // 2 :] == before[1]).all() and (pair.theirs.staging[size // 2 :] == before[0]).all()
 
 
 class Counted:
