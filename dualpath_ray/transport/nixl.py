@@ -31,13 +31,13 @@ class NixlTransport:
         self._lock, self._reaching = threading.Lock(), threading.Lock()
         self._closed = False
         self._places: dict[str, Place] = {}
-        self._reached: set[str] = set()  # peers, by the agent of now
+        self._reached: dict[str, NixlPool] = {}  # each peer, and the agent that is connected to it
         self._pool = self._open()
 
     def _open(self) -> NixlPool:
         try:
             return NixlPool(self._node, self._segment.bytes, self._device)
-        except NixlMissingError as error:
+        except (NixlMissingError, NixlFailedError) as error:
             raise ConfigError(f"transport: {self._node} cannot use nixl: {error}") from error
 
     def describe(self) -> bytes:
@@ -50,7 +50,7 @@ class NixlTransport:
         place.check_layout(self._node, self._segment)
         with self._lock:
             self._places[peer] = place
-            self._reached.discard(peer)
+            self._reached.pop(peer, None)
         self._reach(peer)
 
     def read(self, peer: str, batch: CopyBatch) -> None:
@@ -77,18 +77,19 @@ class NixlTransport:
 
     def _reach(self, peer: str) -> NixlPool:
         """The agent of now, connected to a peer."""
+        pool = self._pool
+        if self._reached.get(peer) is pool:
+            return pool
         with self._reaching:  # connecting anew would break a copy that another thread has begun
             with self._lock:
                 pool, place = self._pool, self._places[peer]
-                if peer in self._reached:
+                if self._reached.get(peer) is pool:
                     return pool
             try:
                 pool.reach(place.more["agent"], b64decode(place.more["metadata"]), place.more["address"])
             except NixlFailedError as error:
                 raise TransportError(f"{self._node} cannot reach {peer}: {error}") from error
-            with self._lock:
-                if self._pool is pool:
-                    self._reached.add(peer)
+            self._reached[peer] = pool
             return pool
 
     def _after(self, pool: NixlPool, error: NixlFailedError) -> None:
@@ -98,7 +99,6 @@ class NixlTransport:
         pool.end()
         with self._lock:
             if self._pool is pool and not self._closed:
-                self._reached.clear()
                 self._pool = self._open()
 
     def close(self) -> None:

@@ -29,14 +29,15 @@ class NixlPool:
     """
 
     def __init__(self, node: str, pool: np.ndarray, device: str | None) -> None:
-        """Args: pool: uint8 [bytes]; device: as ``make_agent``. Raises: NixlMissingError."""
+        """Args: pool: uint8 [bytes]; device: as ``make_agent``. Raises: NixlMissingError, too."""
         self._agent = make_agent(f"{node}-{uuid.uuid4().hex}", "UCX", device=device)
         self._first = np.zeros(1, np.uint8)  # where the first byte of a peer goes
         self.address, self._first_address = _address(pool), _address(self._first)
-        self._registered = [
-            self._agent.register_memory([(_address(memory), len(memory), 0, "")], "DRAM")
-            for memory in (pool, self._first)
-        ]
+        with _failing():  # as where RDMA may lock less memory than that
+            self._registered = [
+                self._agent.register_memory([(_address(memory), len(memory), 0, "")], "DRAM")
+                for memory in (pool, self._first)
+            ]
         self.metadata: bytes = self._agent.get_agent_metadata()
         self._said: dict[str, float] = {}  # when each peer was last told of a copy
         self._changed = threading.Condition()
