@@ -9,7 +9,7 @@ from typing import Any
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.bench.plots import pictures
 
-_LISTS = ("rows", "scaling", "pairs", "runs")  # what a result calls its measurements
+_LISTS = ("rows", "scaling", "pairs", "runs", "idle")  # what a result calls its measurements
 _DROPPED = {"read_spans", "nics", "engines"}  # of a run: curves, not figures
 
 

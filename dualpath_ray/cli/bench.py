@@ -310,7 +310,7 @@ def decode(
 @click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
 @_results("transport")
 def transport(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bool, out: Path) -> None:
-    """Blocks between the pools of two processes of this host, beside memcpy; a minute."""
+    """Blocks between the pools of two processes of this host, beside memcpy; some minutes."""
     from dualpath_ray.bench.transport import run
 
     result = run(block_sizes, total, rounds, out, lambda line: click.echo(line, err=as_json))
