@@ -74,7 +74,8 @@ def _of_model(model: str, batches: Sequence[int], context: int, rounds: int) -> 
         tokens, starts = list(range(2, 2 + batch)), [context] * batch
         launched = partial(adapter.forward, [[t] for t in tokens], starts, kv, range(batch))
         recorded = partial(adapter.decode, tokens, starts, kv)
-        assert torch.equal(launched().argmax(1), recorded().argmax(1)), "the graph's tokens differ"
+        if not batch & (batch - 1):  # else the graph is of a larger batch, whose sums have another order
+            assert torch.equal(launched(), recorded()), "the graph's logits differ"
         nbytes = adapter.read_bytes + batch * context * per_token * description.num_layers
         found: dict[str, list[float]] = {"graph": [], "launched": [], "limit": []}
         for _ in range(rounds):
