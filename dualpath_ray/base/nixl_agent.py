@@ -2,11 +2,16 @@
 
 import contextlib
 import io
+import os
+import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _SPIN_S = 2e-4  # a transfer that takes no longer is met while polling without a pause
 _MOST_PAUSE_S = 1e-3
+_LOST = "nixlRemoteDisconnectError"  # UCX has closed the connection, and with it ended all that went over it
+_environment = threading.RLock()
 
 
 class NixlMissingError(Exception):
@@ -14,16 +19,22 @@ class NixlMissingError(Exception):
 
 
 class NixlFailedError(Exception):
-    """A transfer failed."""
+    """A transfer failed, and none of its bytes moves any more."""
 
 
-def make_agent(name: str, plugin: str, options: dict[str, str] | None = None) -> Any:
+class NixlUnendedError(NixlFailedError):
+    """A transfer failed whose bytes may still move until its agent has ended: NIXL's cancelling does not stop them."""
+
+
+def make_agent(name: str, plugin: str, options: dict[str, str] | None = None, device: str | None = None) -> Any:
     """An agent with one plugin, e.g. UCX or POSIX.
 
+    Args:   device: network devices that UCX may use, as it names them: ``eth0``, ``mlx5_0:1``; None for all.
     Raises: NixlMissingError.
     """
+    only = {"UCX_NET_DEVICES": device} if device else {}  # the plugin's own option takes InfiniBand devices only
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+        with contextlib.redirect_stdout(io.StringIO()), ucx_environment(**only):  # it prints what it does
             from nixl._api import nixl_agent, nixl_agent_config, nixl_thread_sync_t
 
             strict = nixl_thread_sync_t.NIXL_THREAD_SYNC_STRICT  # the default is for one thread
@@ -32,27 +43,64 @@ def make_agent(name: str, plugin: str, options: dict[str, str] | None = None) ->
     except ImportError as error:
         raise NixlMissingError(f"the package nixl is missing ({error}); install dualpath-ray[nixl]") from error
     except Exception as error:  # its bindings raise classes of their own, without a common one
-        raise NixlMissingError(f"NIXL has no working plugin {plugin} here ({type(error).__name__}: {error})") from error
+        on = f" on {device}" if device else ""
+        raise NixlMissingError(
+            f"NIXL has no working plugin {plugin}{on} here ({type(error).__name__}: {error})"
+        ) from error
     return agent
 
 
-def run_transfer(agent: Any, handle: Any) -> None:
+@contextlib.contextmanager
+def ucx_environment(**variables: str) -> Iterator[None]:
+    """For agents made meanwhile: UCX reads its environment then. E.g. ``UCX_TLS="tcp,self"``."""
+    with _environment:
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def run_transfer(agent: Any, handle: Any, limit_s: float, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Start a prepared transfer, and return when it is done. The handle is released.
 
-    Raises: NixlFailedError.
+    Args:   meanwhile: called between two looks at the state; what it raises ends the wait.
+    Raises: NixlFailedError when the peer is lost; NixlUnendedError for all else, as when ``limit_s`` have passed.
     """
     try:
         state = agent.transfer(handle)
         began, pause_s = time.perf_counter(), 0.0
         while state == "PROC":
-            if pause_s or time.perf_counter() - began > _SPIN_S:
+            waited_s = time.perf_counter() - began
+            if waited_s > limit_s:
+                raise NixlUnendedError(f"the transfer did not end within {limit_s:g} s")
+            if waited_s > _SPIN_S:
                 pause_s = min(_MOST_PAUSE_S, pause_s * 1.5 or 2e-5)
                 time.sleep(pause_s)
+            meanwhile()
             state = agent.check_xfer_state(handle)
+    except NixlFailedError:
+        raise
     except Exception as error:  # see make_agent
-        raise NixlFailedError(f"{type(error).__name__}: {error}") from error
+        if type(error).__name__ == _LOST:
+            raise NixlFailedError("the connection is lost") from error
+        raise NixlUnendedError(f"{type(error).__name__}: {error}") from error
     finally:
         with contextlib.suppress(Exception):
             agent.release_xfer_handle(handle)
+        handle._agent = None  # who keeps the error keeps the handle, which must not keep the agent alive: see end_agent
     if state != "DONE":
-        raise NixlFailedError(f"the transfer ended as {state}")
+        raise NixlUnendedError(f"the transfer ended as {state}")
+
+
+def end_agent(agent: Any) -> None:
+    """Close all its connections: after this none of its transfers moves a byte, whoever still refers to ``agent``.
+
+    No thread may be in a call of it, or call it again.
+    """
+    agent.agent = None

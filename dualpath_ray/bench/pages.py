@@ -1,37 +1,57 @@
-"""``dualpath bench tables``: the committed results of all benchmarks as one page of tables."""
+"""``dualpath bench tables``: the committed results of all benchmarks as one page of tables and pictures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.bench.plots import pictures
 
-_LISTS = ("rows", "pairs", "runs")  # what a result calls its measurements
+_LISTS = ("rows", "scaling", "pairs", "runs", "idle")  # what a result calls its measurements
 _DROPPED = {"read_spans", "nics", "engines"}  # of a run: curves, not figures
 
 
 def page(directory: Path) -> str:
-    """Markdown of every ``*.json`` in a directory, by name.
+    """Markdown of every ``*.json`` in a directory, by name; it shows the pictures that stand beside them.
 
     Raises: ConfigError naming the file that is no result of a benchmark.
     """
-    files = sorted(directory.glob("*.json"))
-    if not files:
-        raise ConfigError(f"{directory}: there is no result of a benchmark in it (*.json)")
     lines = [
         "# Benchmarks",
         "",
         "Written by `dualpath bench tables`; each table stands in the file it is named for.",
         "",
     ]
-    for file in files:
-        try:
-            data = json.loads(file.read_text())
-            lines += _section(file, data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{file}: it is no result of a benchmark ({error})") from error
+    for file in _results(directory):
+        with _naming(file):
+            lines += _section(file, json.loads(file.read_text()))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def all_pictures(directory: Path) -> dict[str, str]:
+    """SVG by file name. Raises: ConfigError as ``page``."""
+    found: dict[str, str] = {}
+    for file in _results(directory):
+        with _naming(file):
+            found |= {name: svg for name, _, svg in pictures(file.stem, json.loads(file.read_text()))}
+    return found
+
+
+def _results(directory: Path) -> list[Path]:
+    files = sorted(directory.glob("*.json"))
+    if not files:
+        raise ConfigError(f"{directory}: there is no result of a benchmark in it (*.json)")
+    return files
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise ConfigError(f"{file}: it is no result of a benchmark ({error})") from error
 
 
 def _section(file: Path, data: Mapping[str, Any]) -> list[str]:
@@ -47,6 +67,8 @@ def _section(file: Path, data: Mapping[str, Any]) -> list[str]:
     for name in _LISTS:
         if isinstance(data.get(name), list) and data[name]:
             lines += [*_table(data[name]), ""]
+    for name, title, _ in pictures(file.stem, data):
+        lines += [f"![{title}]({file.parent.name}/{name})", ""]
     lines += [f"Not measured: {reason}" for reason in data.get("skipped") or []]
     return [*lines, ""] if data.get("skipped") else lines
 

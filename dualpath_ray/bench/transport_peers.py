@@ -12,10 +12,11 @@ from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.port import CopyBatch
 
 FLIGHT = "Arrow Flight over loopback TCP"
-NIXL = "NIXL (UCX)"
-RAY = "Ray put and get into a buffer"
-_AT_ONCE_BYTES = 16 << 20  # that Ray's object store holds at a time
+MOONCAKE = "Mooncake's transfer engine over loopback TCP"
+NIXL = "NIXL alone (UCX in one host, prepared lists)"
+_HOST = "127.0.0.1"
 _POLL_S = 1e-3
+_LIMIT_S = 60.0
 
 
 def flight_read(address: str, mine: Segment, here: list[int], size: int) -> Callable[[], None]:
@@ -98,37 +99,54 @@ def nixl_read(metadata: bytes, there: int, mine: Segment, batch: CopyBatch) -> C
     indices = list(range(len(sizes)))
 
     def read() -> None:
-        run_transfer(agent, agent.make_prepped_xfer("READ", lists[0], indices, lists[1], indices))
+        run_transfer(agent, agent.make_prepped_xfer("READ", lists[0], indices, lists[1], indices), _LIMIT_S)
 
     read()
     return read
 
 
-def ray_read(stack: ExitStack, mine: Segment, here: list[int], size: int) -> Callable[[], None]:
-    """An actor puts blocks into Ray's object store; this process gets them and copies them into their slots."""
-    import ray
+def mooncake_holder(segment: Segment, stack: ExitStack) -> str:
+    """In the other process: an engine with the pool, until the stack closes. Returns: where it is; empty without Mooncake."""
+    try:
+        engine = _mooncake_engine(segment)
+    except (ImportError, OSError):
+        return ""
+    stack.callback(_forget, engine, segment)
+    return f"{_HOST}:{engine.get_rpc_port()}"
 
-    from dualpath_ray.cluster.placement import RaySession
 
-    session = RaySession()
-    session.open(None, 1)
-    stack.callback(session.close)
-
-    class Holder:
-        def __init__(self, count: int, size: int) -> None:
-            self._blocks = np.full((count, size), 2, np.uint8)
-
-        def put(self, first: int, stop: int) -> list[Any]:
-            return [ray.put(block) for block in self._blocks[first:stop]]
-
-    holder = ray.remote(num_cpus=0)(Holder).remote(len(here), size)
-    step = max(1, _AT_ONCE_BYTES // size)
+def mooncake_read(where: str, there: int, mine: Segment, batch: CopyBatch) -> Callable[[], None]:
+    """A request for all blocks. Raises: ImportError; OSError when the engine does not start or read."""
+    if not where:
+        _mooncake()  # says what is missing
+        raise OSError("the other process has no engine")
+    engine = _mooncake_engine(mine)
+    here: int = mine.bytes.__array_interface__["data"][0]
+    request = (batch.local + here).tolist(), (batch.remote + there).tolist(), batch.nbytes.tolist()
 
     def read() -> None:
-        for first in range(0, len(here), step):
-            blocks = ray.get(ray.get(holder.put.remote(first, first + step)))
-            for at, block in zip(here[first : first + step], blocks, strict=True):
-                mine.bytes[at : at + size] = block
+        if engine.batch_transfer_sync_read(where, *request):
+            raise OSError("Mooncake could not read")
 
     read()
     return read
+
+
+def _mooncake() -> Any:
+    try:
+        from mooncake.engine import TransferEngine
+    except ImportError as error:
+        raise ImportError(f"{error}; install mooncake-transfer-engine-non-cuda, and libibverbs") from error
+    return TransferEngine
+
+
+def _mooncake_engine(segment: Segment) -> Any:
+    engine = _mooncake()()
+    address: int = segment.bytes.__array_interface__["data"][0]
+    if engine.initialize(_HOST, "P2PHANDSHAKE", "tcp", "") or engine.register_memory(address, len(segment.bytes)):
+        raise OSError("Mooncake's engine does not start")
+    return engine
+
+
+def _forget(engine: Any, segment: Segment) -> None:
+    engine.unregister_memory(segment.bytes.__array_interface__["data"][0])

@@ -197,13 +197,24 @@ def storage(block_sizes: tuple[int, ...], total: int, rounds: int, path: Path | 
     show_default=True,
 )
 @click.option("--total", callback=_size, default="256 MiB", show_default=True, help="Copied by each way in a round.")
+@click.option(
+    "--count",
+    "counts",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(16, 64, 256, 1024, 4096),
+    show_default=True,
+    help="Blocks of a copy, in place of the total, by the way chosen for their size.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
 @_results("h2d")
-def h2d(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bool, out: Path) -> None:
+def h2d(
+    block_sizes: tuple[int, ...], total: int, counts: tuple[int, ...], rounds: int, as_json: bool, out: Path
+) -> None:
     """Scattered blocks of page-locked slots to the GPU and back, beside one large copy; a minute, needs a GPU."""
     from dualpath_ray.bench.h2d import run
 
-    result = run(block_sizes, total, rounds, out, lambda line: click.echo(line, err=as_json))
+    result = run(block_sizes, total, counts, rounds, out, lambda line: click.echo(line, err=as_json))
     _print(result, as_json)
 
 
@@ -223,13 +234,26 @@ def h2d(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bool, ou
     show_default=True,
     help="Beside the default; may be given several times.",
 )
+@click.option(
+    "--kv-dtype",
+    "kv_dtypes",
+    multiple=True,
+    help="Type of stored KV, beside the configured one, through the default transport; may be given several times.",
+)
 @click.option("--mode", "modes", multiple=True, default=("prefill_only", "scheduled"), show_default=True)
 @_results("end2end")
-def end2end(config: Path, transports: tuple[str, ...], modes: tuple[str, ...], as_json: bool, out: Path) -> None:
-    """The main job through each transport: the same tokens, and what it costs; minutes for each."""
+def end2end(
+    config: Path,
+    transports: tuple[str, ...],
+    kv_dtypes: tuple[str, ...],
+    modes: tuple[str, ...],
+    as_json: bool,
+    out: Path,
+) -> None:
+    """The main job through each transport and with each type of KV: its tokens, and what it costs; minutes for each."""
     from dualpath_ray.bench.end2end import run
 
-    result = run(config, transports, modes, out, lambda line: click.echo(line, err=as_json), _live(as_json))
+    result = run(config, transports, kv_dtypes, modes, out, lambda line: click.echo(line, err=as_json), _live(as_json))
     _print(result, as_json)
 
 
@@ -261,6 +285,24 @@ def layerwise(
 
 
 @bench.command()
+@click.option("--model", "models", multiple=True, default=("random-qwen2.5-7b",), show_default=True)
+@click.option(
+    "--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1, 2, 4, 8, 16, 32), show_default=True
+)
+@click.option("--context", type=click.IntRange(min=1), default=2048, show_default=True, help="Tokens of a sequence.")
+@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True)
+@_results("decode")
+def decode(
+    models: tuple[str, ...], batches: tuple[int, ...], context: int, rounds: int, as_json: bool, out: Path
+) -> None:
+    """Decode steps as recorded graphs, beside launching them; a minute, needs a GPU."""
+    from dualpath_ray.bench.decode import run
+
+    result = run(models, batches, context, rounds, out, lambda line: click.echo(line, err=as_json))
+    _print(result, as_json)
+
+
+@bench.command()
 @click.option(
     "--block-sizes", callback=_sizes, metavar="A,B", default="64 KiB,1 MiB,4 MiB", show_default=True, help="Of a block."
 )
@@ -268,7 +310,7 @@ def layerwise(
 @click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
 @_results("transport")
 def transport(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bool, out: Path) -> None:
-    """Blocks between the pools of two processes of this host, beside memcpy; a minute."""
+    """Blocks between the pools of two processes of this host, beside memcpy; some minutes."""
     from dualpath_ray.bench.transport import run
 
     result = run(block_sizes, total, rounds, out, lambda line: click.echo(line, err=as_json))
@@ -285,12 +327,14 @@ def transport(block_sizes: tuple[int, ...], total: int, rounds: int, as_json: bo
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: the directory's name with .md]")
 def tables(results: Path, out: Path | None) -> None:
-    """The results of all benchmarks as one page of tables."""
-    from dualpath_ray.bench.pages import page
+    """The results of all benchmarks as one page of tables, and pictures beside them."""
+    from dualpath_ray.bench.pages import all_pictures, page
     from dualpath_ray.ops.results_dir import writing_to
 
     target = out or results.with_suffix(".md")
     text = page(results)
     with writing_to(target):
         target.write_text(text)
+        for name, svg in all_pictures(results).items():
+            (results / name).write_text(svg)
     click.echo(f"{target}: {text.count('## ')} benchmarks")

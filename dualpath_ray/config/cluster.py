@@ -177,9 +177,8 @@ class ClusterConfig(Section):
     seed: int = Field(0, description="Seed of workload and toy weights.")
     transport: str = Field(
         "auto",
-        description="auto (the best for each pair of nodes), shared_memory, sockets, collective (Ray's, over gloo), rdt "
-        "(Ray's tensors over NIXL), or "
-        "module:attr.",
+        description="auto (the best for each pair of nodes), shared_memory, sockets, nixl, collective (Ray's, over gloo), "
+        "rdt (Ray's tensors over NIXL), or module:attr.",
     )
     node: NodeConfig = NodeConfig()
     engine: EngineConfig = EngineConfig()

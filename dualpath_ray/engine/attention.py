@@ -98,6 +98,8 @@ def varlen_attention(
     width = values.shape[2]
     if width < keys.shape[2]:  # latent attention: the kernel wants one width
         values = functional.pad(values, (0, keys.shape[2] - width))
+    # One query a request sees all keys; said so, the kernel lets the heads that share keys and values read them once.
+    masked = cache.max_new > 1
     # torch.nn.attention.varlen.varlen_attn is this call; its torch 2.11 does not take the number of keys yet.
     out = torch.ops.aten._flash_attention_forward(
         query[0].transpose(0, 1),
@@ -108,11 +110,11 @@ def varlen_attention(
         cache.max_new,
         cache.max_keys,
         0.0,
-        True,
+        masked,
         False,
         scale=scaling,
         window_size_left=-1,
-        window_size_right=0,
+        window_size_right=0 if masked else -1,
         seqused_k=cache.key_counts,
     )[0]
     return out[None, ..., :width], None

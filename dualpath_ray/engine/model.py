@@ -101,6 +101,19 @@ class ModelAdapter:
             return self._graphs.step(token_ids, starts, cast("HbmStepKv", kv))
         return self.forward([[token] for token in token_ids], starts, kv, range(len(token_ids)))
 
+    @property
+    def read_bytes(self) -> int:
+        """Of weights that every step reads: all but those of experts, and of input embeddings that stand alone."""
+        embeddings = self._model.get_input_embeddings().weight
+        tied = embeddings is self._model.get_output_embeddings().weight
+        parameters = {name: p for name, p in self._model.named_parameters() if ".experts." not in name}
+        return sum(p.nbytes for p in parameters.values()) - (0 if tied else embeddings.nbytes)
+
+    @property
+    def records_decode(self) -> bool:
+        """Whether decode steps are recorded graphs here."""
+        return self._graphs is not None
+
     def _make_graphs(self) -> "DecodeGraphs | None":
         """None where nothing can be recorded: shapes that depend on the contexts' lengths, or on which experts are chosen."""
         packs = self.description.latent or self.kv_type.converts

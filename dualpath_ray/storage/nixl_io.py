@@ -12,6 +12,7 @@ from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.nixl_agent import NixlFailedError, NixlMissingError, make_agent, run_transfer
 
 _OPTIONS = {"POSIX": {"use_uring": "true"}}
+_LIMIT_S = 300.0  # of one block: a disk that takes longer counts as broken
 
 
 class NixlIo:
@@ -53,7 +54,7 @@ class NixlIo:
                 registered.append(agent.register_memory([(_address(slot), size, 0, "")], "DRAM", backends=backends))
             memory = agent.get_xfer_descs([(_address(slot), size, 0)], "DRAM")
             file = agent.get_xfer_descs([(0, size, fd)], "FILE")
-            run_transfer(agent, agent.initialize_xfer(operation, memory, file, agent.name, backends=backends))
+            run_transfer(agent, agent.initialize_xfer(operation, memory, file, agent.name, backends=backends), _LIMIT_S)
         except NixlFailedError as error:
             raise OSError(errno.EIO, f"NIXL {self._plugin} could not {operation.lower()}: {error}") from error
         except Exception as error:  # its bindings raise classes of their own, without a common one

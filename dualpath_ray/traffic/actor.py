@@ -118,8 +118,14 @@ class TrafficManager:
         self._snic = choose_snic(spec.snic, spec.node, host, routes)
         self._store.attach(self._segment.bytes, str(path))
         devices = dict.fromkeys(cnic.device.ucx_name for cnic in self._cnics if cnic.device)
+        one_host = len({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}) == 1
         around = Around(
-            self._cnics[0].address or address, spec.system, spec.nodes, self._help_of, ",".join(devices) or None
+            self._cnics[0].address or address,
+            spec.system,
+            spec.nodes,
+            one_host,
+            self._help_of,
+            ",".join(devices) or None,
         )
         self._transport = make_transport(spec.transport, spec.node, self._segment, around)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualpath_ray.base.errors import TransportError
+from dualpath_ray.base.errors import ConfigError, TransportError
 from dualpath_ray.kv.segment import Segment
+from dualpath_ray.transport.nixl import NixlTransport
 from dualpath_ray.transport.place import Place
 from dualpath_ray.transport.port import CopyBatch, Transport
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
@@ -48,12 +49,21 @@ class AutoTransport:
 
     name = "auto"
 
-    def __init__(self, node: str, segment: Segment, address: str = "127.0.0.1") -> None:
+    def __init__(
+        self, node: str, segment: Segment, address: str = "127.0.0.1", device: str | None = None, one_host: bool = False
+    ) -> None:
+        """Args: address, device: of the compute NIC; one_host: no peer is elsewhere, so NIXL is not even loaded."""
         self._node, self._segment = node, segment
         self._mine: dict[str, Transport] = {
             "shared_memory": SharedMemoryTransport(node, segment),
             "sockets": SocketTransport(node, segment, address),
         }
+        self._not_here: dict[str, str] = {}
+        if not one_host:
+            try:
+                self._mine["nixl"] = NixlTransport(node, segment, device)
+            except ConfigError as error:
+                self._not_here["nixl"] = str(error.__cause__ or error)
         self._chosen: dict[str, Transport] = {}
         self.choices: dict[str, Choice] = {}
 
@@ -89,7 +99,7 @@ class AutoTransport:
     def _try(self, peer: str, theirs: Mapping[str, bytes], num_bytes: int) -> tuple[dict[str, float], dict[str, str]]:
         """Bytes per second of what both ends have, and why the rest has none."""
         rates: dict[str, float] = {}
-        missing = {name: f"{peer} has none" for name in self._mine if name not in theirs}
+        missing = {**self._not_here, **{name: f"{peer} has none" for name in self._mine if name not in theirs}}
         for name, mine in self._mine.items():
             if name == "shared_memory" or name in missing:
                 continue

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dualpath_ray.base.plugin import load_callable
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.choice import AutoTransport
+from dualpath_ray.transport.nixl import NixlTransport
 from dualpath_ray.transport.port import AskPeer, Transport
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 from dualpath_ray.transport.sockets import SocketTransport
@@ -20,6 +21,7 @@ class Around:
     address: str  # of the node's first compute NIC
     system: str
     nodes: tuple[str, ...]  # of the system, in an order that all agree on
+    one_host: bool  # Ray has no other
     help_of: Callable[[str], AskPeer]  # how to ask a peer's traffic manager to take part in a copy
     device: str | None = None  # of the compute NICs, as UCX names them: eth1, or mlx5_0:1,mlx5_1:1; None: any
 
@@ -40,9 +42,11 @@ TRANSPORTS: dict[str, MakeTransport] = {
     "auto": AutoTransport,
     "shared_memory": SharedMemoryTransport,
     "sockets": SocketTransport,
+    "nixl": NixlTransport,
 }
 _OF_A_SYSTEM: dict[str, Callable[[str, Segment, Around], Transport]] = {
-    "auto": lambda node, segment, around: AutoTransport(node, segment, around.address),
+    "auto": lambda node, segment, around: AutoTransport(node, segment, around.address, around.device, around.one_host),
+    "nixl": lambda node, segment, around: NixlTransport(node, segment, around.device),
     "sockets": lambda node, segment, around: SocketTransport(node, segment, around.address),
     "collective": _collective,
     "rdt": _rdt,

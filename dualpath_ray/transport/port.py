@@ -34,7 +34,10 @@ class CopyBatch:
                 raise TransportError(f"copy between {between} failed: it reaches past a pool's end")
 
     def merged(self) -> "CopyBatch":
-        """The same copy with neighbours joined: fewer and larger ranges."""
+        """The same copy with neighbours joined and empty ranges left out: fewer and larger ranges."""
+        some = self.nbytes > 0
+        if not some.all():
+            return CopyBatch(self.local[some], self.remote[some], self.nbytes[some]).merged()
         if len(self.nbytes) < 2:
             return self
         joins = (self.local[1:] == self.local[:-1] + self.nbytes[:-1]) & (

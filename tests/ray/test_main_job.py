@@ -82,9 +82,9 @@ def test_rounded_kv_gives_the_tokens_of_the_model_with_rounded_kv(model: str, kv
         assert check(system, record).num_wrong == 0
 
 
-@pytest.mark.parametrize("transport", ["sockets", "collective", "rdt"])
+@pytest.mark.parametrize("transport", ["sockets", "nixl", "collective", "rdt"])
 def test_every_transport_gives_the_same_tokens(transport: str) -> None:
-    if transport == "rdt":
+    if transport in ("nixl", "rdt"):
         pytest.importorskip("nixl", reason="nixl is not installed")
     prefill_nodes = 2 if transport == "collective" else 1  # a group of three; RDT's agents take a core each
     with running({"transport": transport, "prefill_nodes": prefill_nodes}) as (system, client):

@@ -47,7 +47,7 @@ TORCH_IN_FUNCTIONS = {"ops", "bench"}
 TORCH_ADAPTERS = {"transport/rdt.py"}  # Ray's tensor channels take torch's tensors
 # ``import ray``: actor.py files, cluster/, and an adapter that rides on Ray, named here when there is one.
 RAY_ROOMS = {"cluster"}
-RAY_ADAPTERS = {"transport/collective.py", "transport/rdt.py", "bench/transport_peers.py"}
+RAY_ADAPTERS = {"transport/collective.py", "transport/rdt.py", "bench/transport_ray.py"}
 # What decides gets time as an argument. Not pure by their nature: the shells, and what waits on a socket or maps memory.
 PURE_ROOMS = {"traffic", "scheduler", "kv", "planning"}
 PURE_FILES = {"storage/index.py", "storage/shards.py"}

@@ -31,7 +31,7 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
         self._index_elements, self._elements = index_elements, torch.empty(0)
         self._new = [stop - start for start, stop in spans]
         self._totals = [start + new for start, new in zip(starts, self._new, strict=True)]
-        self.max_new, self.max_keys = max(self._new), max(self._totals)
+        self.max_new, self.max_keys = max(self._new), at_least(max(self._totals))
         firsts = kv.first_rows
         packed = [0, *accumulate(self._totals)]
         self._num_rows = packed[-1]
@@ -111,3 +111,8 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
         return query_length, 0
+
+
+def at_least(count: int) -> int:
+    """The next power of two. Of the longest context: attention splits by it, and sums in another order when it grows."""
+    return 1 << (count - 1).bit_length()

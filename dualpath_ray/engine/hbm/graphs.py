@@ -1,7 +1,8 @@
 """A decode step as a CUDA graph: hundreds of kernels in one launch, where launching one by one takes longer than running.
 
-A graph is of one batch size, and of the places of its inputs. There is one for 1, 2, 4, ... sequences, recorded when first
-needed; sequences that are missing to its size compute on a row that is nobody's.
+A graph is of one batch size, of a longest context, by which attention is split among the multiprocessors, and of the places
+of its inputs. There is one for 1, 2, 4, ... sequences and as many tokens of the longest, recorded when first needed;
+sequences that are missing to its size compute on a row that is nobody's.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dualpath_ray.engine.hbm.cache import HbmCache
+from dualpath_ray.engine.hbm.cache import HbmCache, at_least
 from dualpath_ray.engine.hbm.sequences import HbmStepKv
 from dualpath_ray.engine.hbm.upload import Inputs
 
@@ -33,27 +34,27 @@ class DecodeGraphs:
     ) -> None:
         """Args: run: ids, positions, indices of the logits wanted, cache, masks -> logits on the device."""
         self._run, self._make_cache = run, make_cache
-        self._recorded: dict[int, _Recorded] = {}
+        self._recorded: dict[tuple[int, int], _Recorded] = {}  # by sequences and longest context
 
     def step(self, token_ids: Sequence[int], starts: Sequence[int], kv: HbmStepKv) -> torch.Tensor:
         """As ``ModelAdapter.decode``."""
         count = len(token_ids)
-        size = 1 << (count - 1).bit_length()
+        size, longest = at_least(count), at_least(max(starts) + 1)
         missing = size - count
         tokens, positions = [*token_ids, *[0] * missing], [*starts, *[0] * missing]
         arrays = _arrays(tokens, positions, [*kv.first_rows, *[kv.num_rows - 1] * missing])
-        if size not in self._recorded:
-            self._recorded[size] = self._record(size, kv, arrays)
-        recorded = self._recorded[size]
+        if (size, longest) not in self._recorded:
+            self._recorded[size, longest] = self._record(size, longest, kv, arrays)
+        recorded = self._recorded[size, longest]
         recorded.inputs.fill(*arrays)
         recorded.graph.replay()
         return recorded.logits[:count].cpu()
 
-    def _record(self, size: int, kv: HbmStepKv, arrays: Sequence[torch.Tensor]) -> _Recorded:
+    def _record(self, size: int, longest: int, kv: HbmStepKv, arrays: Sequence[torch.Tensor]) -> _Recorded:
         inputs = Inputs(*arrays)
         ids, positions, new_rows, key_counts, key_starts = inputs.tensors
         cache = self._make_cache(kv.of(range(size)), [(i, i + 1) for i in range(size)], [0] * size)
-        cache.decode_from(new_rows, key_counts, key_starts, kv.num_rows)
+        cache.decode_from(new_rows, key_counts, key_starts, longest)
         last = torch.arange(size, device="cuda")
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -63,7 +64,8 @@ class DecodeGraphs:
             self._run(ids, positions, last, cache, {})
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        pool = next((other.graph.pool() for other in self._recorded.values()), None)  # none runs beside another
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             logits = self._run(ids, positions, last, cache, {})
         return _Recorded(graph, inputs, logits, (cache, last))
 

@@ -24,7 +24,8 @@ class LayerRing:
         self._free = deque((self._new(0), ()) for _ in range(self._count))
 
     def _new(self, rows: int) -> torch.Tensor:
-        with torch.cuda.stream(self._stream):
+        # Buffers outlive the forward in which they are made, and are filled outside of forwards too.
+        with torch.inference_mode(False), torch.cuda.stream(self._stream):
             made = torch.empty((rows, self._row_bytes), dtype=torch.uint8, device="cuda")
         self._meter.add(made.nbytes)
         return made

@@ -19,9 +19,9 @@ def test_tokens_that_differ_are_counted_one_by_one():
 
 def test_a_row_stands_beside_the_default_of_its_mode():
     default, slower = record(10.0, {"a": [[1, 2]]}, 1000), record(20.0, {"a": [[1, 3]]}, 1000)
-    row = make_row("sockets", slower, TokenCheck(2, 1, 0), default, 4096)
+    row = make_row("sockets, scheduled", slower, TokenCheck(2, 1, 0, num_changed_by_rounding=1), default, 4096)
     assert (row.name, row.limit_name) == ("sockets, scheduled", "auto, scheduled")
     assert (row.jct_over_default, row.ratio_to_limit, row.num_other_tokens) == (2.0, 0.5, 1)
     assert (row.bytes_per_s, row.limit_bytes_per_s) == (150.0, 300.0)
-    assert row.cpu_s_per_gb == 2e6
+    assert row.cpu_s_per_gb == 2e6 and row.num_changed_by_rounding == 1
     assert make_row("auto", record(10.0, {}, 0), TokenCheck(0, 0, 0), record(10.0, {}, 0), 1).cpu_s_per_gb is None

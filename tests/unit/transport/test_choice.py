@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import TransportError
-from dualpath_ray.transport.choice import choose
-from tests.unit.transport.conftest import batch
+from dualpath_ray.transport.choice import AutoTransport, choose
+from tests.unit.transport.conftest import batch, without_nixl
 
 names = st.sampled_from(["sockets", "nixl", "other"])
 
@@ -49,11 +49,30 @@ def test_nodes_of_two_hosts_use_what_was_measured(make_pair):
     pair = make_pair("auto")
     pair.transport.connect("d0", elsewhere(pair.peer.describe()))
     choice = pair.transport.choices["d0"]
-    assert choice.name == "sockets" and "GB/s" in choice.why
+    assert choice.name in ("sockets", "nixl") and "sockets" in choice.why and "nixl" in choice.why
     assert pair.transport.inline_bytes == 0
     pair.theirs.staging[:] = np.random.default_rng(0).integers(0, 256, len(pair.theirs.staging), np.uint8)
     pair.transport.read("d0", batch((pair.mine.staging_offset, pair.theirs.staging_offset, 4096)))
     assert (pair.mine.staging == pair.theirs.staging).all()
+
+
+def test_a_missing_nixl_is_a_clause_of_the_reason(make_pair, monkeypatch):
+    without_nixl(monkeypatch)
+    pair = make_pair("auto")
+    pair.transport.connect("d0", elsewhere(pair.peer.describe()))
+    choice = pair.transport.choices["d0"]
+    assert choice.name == "sockets"
+    assert choice.why.startswith("sockets ") and "; nixl: the package nixl is missing" in choice.why
+
+
+def test_on_one_host_nixl_is_not_even_loaded(make_pair, monkeypatch):
+    without_nixl(monkeypatch)
+    pair = make_pair("shared_memory")
+    alone, other = (AutoTransport(name, pool, one_host=True) for name, pool in (("p0", pair.mine), ("d0", pair.theirs)))
+    alone.connect("d0", elsewhere(other.describe()))
+    assert alone.choices["d0"].name == "sockets" and "nixl" not in alone.choices["d0"].why
+    alone.close()
+    other.close()
 
 
 def test_a_peer_that_nothing_reaches_is_named(make_pair):

@@ -1,0 +1,174 @@
+"""What is particular to NIXL: when a failed copy has ended, what an agent gives back, and what is said when it is missing."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from dualpath_ray.base.errors import ConfigError, TransportError
+from dualpath_ray.transport import nixl_pool
+from dualpath_ray.transport.nixl import NixlTransport
+from tests.unit.transport.conftest import LAYOUT, OVER_TCP, STAGING, batch, without_nixl
+
+both = pytest.mark.parametrize("transport_name", ["nixl", OVER_TCP], indirect=True)
+over_tcp = pytest.mark.parametrize("transport_name", [OVER_TCP], indirect=True)
+
+
+@over_tcp
+@pytest.mark.timeout(60)
+def test_nothing_is_written_after_a_copy_from_a_silent_peer_has_failed(transport_name, make_pair, start_peer):
+    """Cancelled by NIXL alone, the bytes would come when the peer goes on; so the agent is ended for another."""
+    pair, peer = make_pair(transport_name), start_peer(transport_name)
+    transport = NixlTransport("p0", pair.mine, limit_s=0.5)
+    transport.connect("d0", peer.description)
+    transport.connect("d1", pair.peer.describe())
+    before = transport.describe()
+    copies = batch((pair.mine.staging_offset, peer.segment.staging_offset, STAGING))
+    os.kill(peer.process.pid, signal.SIGSTOP)
+    with pytest.raises(TransportError, match="copy between p0 and d0 failed: the transfer did not end within 0.5 s"):
+        transport.read("d0", copies)
+    pair.mine.staging[:] = 1
+    pair.theirs.staging[:] = 2
+    os.kill(peer.process.pid, signal.SIGCONT)
+    time.sleep(0.3)  # for what must not come
+    assert (pair.mine.staging == 1).all()
+    transport.read("d1", batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING)))
+    assert (pair.mine.staging == 2).all(), "other peers are reached by the new agent"
+    assert transport.describe() != before
+    transport.close()
+
+
+@both
+def test_a_peer_with_a_new_agent_is_connected_again(transport_name, make_pair):
+    """As after a restart under the same name: copies by the old description fail, by the new one they go."""
+    pair = make_pair(transport_name)
+    pair.connect()
+    copies = batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING))
+    pair.transport.read("d0", copies)
+    pair.peer.close()
+    with pytest.raises(TransportError, match="p0.*d0"):
+        while True:
+            pair.transport.read("d0", copies)
+    pair.peer = NixlTransport("d0", pair.theirs)
+    pair.theirs.staging[:] = 3
+    pair.connect()
+    pair.transport.read("d0", copies)
+    assert (pair.mine.staging == 3).all()
+
+
+@both
+def test_connecting_twice_is_connecting(transport_name, make_pair):
+    pair = make_pair(transport_name)
+    pair.connect()
+    pair.connect()
+    pair.theirs.staging[:] = 4
+    pair.transport.read("d0", batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING)))
+    assert (pair.mine.staging == 4).all()
+
+
+@both
+def test_closing_gives_back_what_was_registered_and_every_peer(transport_name, make_pair, monkeypatch):
+    agents = []
+
+    def made(*args, **options):
+        agents.append(Counted(real(*args, **options)))
+        return agents[-1]
+
+    real = nixl_pool.make_agent
+    monkeypatch.setattr(nixl_pool, "make_agent", made)
+    pair = make_pair(transport_name)
+    pair.connect()
+    pair.transport.read("d0", batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING)))
+    mine, theirs = agents
+    assert mine.registered == theirs.registered == 2 and mine.remotes == {theirs.name}
+    for transport in (pair.transport, pair.peer):
+        transport.close()
+    assert mine.registered == theirs.registered == 0 and not mine.remotes and mine.agent is theirs.agent is None
+    with pytest.raises(TransportError, match="copy between p0 and d0 failed: this end was closed"):
+        pair.transport.read("d0", batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING)))
+
+
+@both
+def test_both_ends_may_drive_at_once(transport_name, make_pair):
+    size, parts = 4 << 20, 16
+    pair = make_pair(transport_name, staging=size)
+    pair.connect()
+    pair.peer.connect("p0", pair.transport.describe())
+    before = np.random.default_rng(0).integers(0, 256, (2, size // 2), np.uint8)
+    pair.mine.staging[: size // 2], pair.theirs.staging[: size // 2] = before
+    step = size // 2 // parts
+
+    def fetch(ends, part):
+        transport, peer, here, there = ends
+        at = part * step
+        transport.read(peer, batch((here.staging_offset + size // 2 + at, there.staging_offset + at, step)))
+
+    forth = pair.transport, "d0", pair.mine, pair.theirs
+    back = pair.peer, "p0", pair.theirs, pair.mine
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(fetch, [forth, back] * parts * 4, [part for part in range(parts) for _ in range(2)] * 4))
+    assert (pair.mine.staging[size // 2 :] == before[1]).all() and (pair.theirs.staging[size // 2 :] == before[0]).all()
+
+
+class Counted:
+    """A real agent that counts what it holds."""
+
+    def __init__(self, agent):
+        self._of, self.registered, self.remotes = agent, 0, set()
+
+    def register_memory(self, *args):
+        self.registered += 1
+        return self._of.register_memory(*args)
+
+    def deregister_memory(self, *args):
+        self._of.deregister_memory(*args)
+        self.registered -= 1
+
+    def add_remote_agent(self, metadata):
+        name = self._of.add_remote_agent(metadata)
+        self.remotes.add(name.decode())
+        return name
+
+    def remove_remote_agent(self, name):
+        self._of.remove_remote_agent(name)
+        self.remotes.discard(name)
+
+    @property
+    def agent(self):
+        return self._of.agent
+
+    @agent.setter
+    def agent(self, value):
+        self._of.agent = value
+
+    def __getattr__(self, name):
+        return getattr(self._of, name)
+
+
+def test_a_missing_nixl_names_the_key_and_what_to_install(make_pair, monkeypatch):
+    without_nixl(monkeypatch)
+    with pytest.raises(
+        ConfigError, match=r"transport: p0 cannot use nixl: the package nixl is missing .*dualpath-ray\[nixl\]"
+    ):
+        make_pair("nixl")
+
+
+@over_tcp
+def test_a_device_that_is_not_here_is_named(transport_name, make_pair):
+    pair = make_pair("shared_memory")
+    with pytest.raises(
+        ConfigError, match="transport: p0 cannot use nixl: NIXL has no working plugin UCX on wire7 here"
+    ):
+        NixlTransport("p0", pair.mine, device="wire7")
+    assert "UCX_NET_DEVICES" not in os.environ
+    transport, other = NixlTransport("p0", pair.mine, device="lo"), NixlTransport("d0", pair.theirs, device="lo")
+    transport.connect("d0", other.describe())
+    pair.theirs.full_block(0)[:] = np.arange(LAYOUT.full_block_bytes, dtype=np.uint8).reshape(LAYOUT.shape)
+    at = pair.mine.slots_offset + LAYOUT.header_bytes
+    transport.read("d0", batch((at, at, LAYOUT.full_block_bytes)))
+    assert (pair.mine.full_block(0) == pair.theirs.full_block(0)).all()
+    transport.close()
+    other.close()
