@@ -24,6 +24,10 @@ class StorageError(DualPathError):
     """A read or write failed; retry, then recompute the tokens."""
 
 
+class UnendedReadError(StorageError):
+    """A read that did not end in time: its device may write into the slot yet, so nobody else may have that slot."""
+
+
 class BlockNotFoundError(StorageError):
     """The store holds no block under this key."""
 

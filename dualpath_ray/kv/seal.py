@@ -87,7 +87,7 @@ def verify(slot: np.ndarray, key: bytes, layout: KvLayout) -> None:
         raise CorruptBlockError(name, f"layout is {header.layout.shape}, not {layout.shape}")
     if header.key != key:
         raise CorruptBlockError(name, f"it is block {header.key.hex()[:16]}")
-    stored = _sums(layout.num_layers).unpack_from(slot, _FIXED.size)
+    stored = _sums(layout.num_layers).unpack_from(slot.data, _FIXED.size)
     for layer, (was, now) in enumerate(zip(stored, _checksums(slot, layout), strict=True)):
         if was != now:
             raise CorruptBlockError(name, f"checksum of layer {layer} differs")

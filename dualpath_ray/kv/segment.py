@@ -26,7 +26,7 @@ _HEADER = struct.Struct(
     "<8sIIIIqqq"
 )  # magic, layers, tokens, bytes, num_slots, staging_bytes, creator's pid, namespace
 
-FREE, FILLING, READY, WRITING = range(4)
+FREE, FILLING, READY, WRITING, LOST = range(5)  # lost: a device may write to it for as long as its process lives
 SLOT_RECORD = np.dtype([("state", "<u4"), ("attempt", "<u4"), ("owner", "S40")])
 """One lease: what the slot is used for, by which request and which attempt. A restarted traffic manager reads these."""
 
@@ -143,6 +143,7 @@ class BufferPool:
     def __init__(self, segment: Segment) -> None:
         self._table = segment.table
         self._free = [int(i) for i in np.flatnonzero(segment.table["state"] == FREE)[::-1]]
+        self.num_lost = int(np.count_nonzero(segment.table["state"] == LOST))
 
     @property
     def num_free(self) -> int:
@@ -168,6 +169,12 @@ class BufferPool:
         freed = list(slots)
         self._table[freed] = (FREE, 0, b"")
         self._free.extend(freed)
+
+    def lose(self, slots: Iterable[int]) -> None:
+        """Never give these slots out again: there is no proof that nothing writes to them any more. Their lease stays."""
+        lost = list(slots)
+        self.mark(lost, LOST)
+        self.num_lost += len(lost)
 
     def leases(self) -> list[tuple[int, str, int]]:
         """(slot, owner, attempt) of every live lease."""

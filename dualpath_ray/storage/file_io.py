@@ -7,9 +7,18 @@ import numpy as np
 
 from dualpath_ray.base.units import PAGE_BYTES
 
+IO_LIMIT_S = 300.0  # of one block: longer than disks and 3FS try again by themselves, so who takes it is broken
+
+
+class UnendedIoError(OSError):
+    """Bytes may still move: what was registered for them, the slot and the file's number stay in use for good."""
+
 
 class FileIo(Protocol):
-    """Moves whole files. Calls block, and come from many threads at once."""
+    """Moves whole files. Calls block, and come from many threads at once.
+
+    A call that gives up on bytes that may still move raises UnendedIoError and keeps the slot's memory mapped.
+    """
 
     name: str
     direct: bool  # whether files are opened past the page cache, where the file system can

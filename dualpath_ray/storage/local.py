@@ -9,7 +9,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,31 @@ from dualpath_ray.base.errors import (
     LayoutError,
     StorageError,
     StoreFullError,
+    UnendedReadError,
 )
 from dualpath_ray.base.units import PAGE_BYTES
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader, read_header
-from dualpath_ray.storage.file_io import FileIo, KernelIo
+from dualpath_ray.storage.file_io import FileIo, KernelIo, UnendedIoError
 from dualpath_ray.storage.port import check_slot
 
 _BLOCK_SUFFIX = ".kv"
 _PARTIAL_SUFFIX = ".tmp"
 _IDENTITY = ".dualpath-store"
+
+
+@contextmanager
+def _open_until_over(fd: int) -> Iterator[None]:
+    """Close a file after its bytes have moved. Where they may still move it stays open: its number must name no other."""
+    over = True
+    try:
+        yield
+    except UnendedIoError:
+        over = False
+        raise
+    finally:
+        if over:
+            os.close(fd)
 
 
 class LocalBlockStore:
@@ -59,18 +74,21 @@ class LocalBlockStore:
         except OSError as error:
             raise StorageError(f"cannot open block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
         try:
-            done = self._io.read(fd, slot)
-            with suppress(OSError):  # a reader without write permission serves blocks all the same
-                os.utime(fd)
+            with _open_until_over(fd):
+                done = self._io.read(fd, slot)
+                with suppress(OSError):  # a reader without write permission serves blocks all the same
+                    os.utime(fd)
         except OSError as error:
-            raise StorageError(f"cannot read block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
-        finally:
-            os.close(fd)
+            kind = UnendedReadError if isinstance(error, UnendedIoError) else StorageError
+            raise kind(f"cannot read block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
         if done < len(slot):
             raise StorageError(f"short read of block {key.hex()[:16]} in {self.name}: {done} of {len(slot)} bytes")
 
     def write(self, key: bytes, slot: np.ndarray) -> None:
-        """See BlockStore.write. Its bytes are on the device before its name is, and its name before this returns."""
+        """See BlockStore.write. Its bytes are on the device before its name is, and its name before this returns.
+
+        A write that did not end in time is a plain error: nothing writes to its slot, and its file never gets a name.
+        """
         self._check_slot(slot)
         path = self._path(key)
         partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}{_PARTIAL_SUFFIX}")
@@ -89,13 +107,10 @@ class LocalBlockStore:
             raise StorageError(f"cannot write block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
 
     def _write_file(self, partial: Path, path: Path, slot: np.ndarray) -> None:
-        fd = self._create(partial)
-        try:
+        with _open_until_over(fd := self._create(partial)):
             self._io.write(fd, slot)
             if self._durable:
                 os.fdatasync(fd)
-        finally:
-            os.close(fd)
         os.rename(partial, path)
         if self._durable:
             self._sync_folder(path.parent)

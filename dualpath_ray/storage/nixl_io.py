@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.base.nixl_agent import NixlFailedError, NixlMissingError, make_agent, run_transfer
+from dualpath_ray.base.nixl_agent import NixlFailedError, NixlMissingError, NixlUnendedError, make_agent, run_transfer
+from dualpath_ray.storage.file_io import IO_LIMIT_S, UnendedIoError
 
 _OPTIONS = {"POSIX": {"use_uring": "true"}}
-_LIMIT_S = 300.0  # of one block: a disk that takes longer counts as broken
 
 
 class NixlIo:
@@ -20,8 +20,9 @@ class NixlIo:
 
     direct = True
 
-    def __init__(self, plugin: str) -> None:
-        """Raises: ConfigError naming ``storage.store`` when NIXL or the plugin is missing."""
+    def __init__(self, plugin: str, limit_s: float = IO_LIMIT_S) -> None:
+        """Args: limit_s: of one block. Raises: ConfigError naming ``storage.store`` when NIXL or the plugin is missing."""
+        self._limit_s = limit_s
         self.name = f"nixl_{plugin.lower()}"
         self._plugin = plugin
         try:
@@ -29,6 +30,7 @@ class NixlIo:
         except NixlMissingError as error:
             raise ConfigError(f"storage.store: {self.name} cannot be used: {error}") from error
         self._memory: np.ndarray | None = None
+        self._unended: list[np.ndarray] = []  # slots that the plugin may be at yet
 
     def attach(self, memory: np.ndarray, path: str) -> None:
         """Register the pool, once."""
@@ -54,7 +56,12 @@ class NixlIo:
                 registered.append(agent.register_memory([(_address(slot), size, 0, "")], "DRAM", backends=backends))
             memory = agent.get_xfer_descs([(_address(slot), size, 0)], "DRAM")
             file = agent.get_xfer_descs([(0, size, fd)], "FILE")
-            run_transfer(agent, agent.initialize_xfer(operation, memory, file, agent.name, backends=backends), _LIMIT_S)
+            handle = agent.initialize_xfer(operation, memory, file, agent.name, backends=backends)
+            run_transfer(agent, handle, self._limit_s)
+        except NixlUnendedError as error:
+            registered.clear()
+            self._unended.append(slot)
+            raise UnendedIoError(errno.EIO, f"NIXL {self._plugin} {operation.lower()}: {error}") from error
         except NixlFailedError as error:
             raise OSError(errno.EIO, f"NIXL {self._plugin} could not {operation.lower()}: {error}") from error
         except Exception as error:  # its bindings raise classes of their own, without a common one
@@ -70,8 +77,9 @@ class NixlIo:
         return 0 <= _address(slot) - _address(self._memory) <= len(self._memory) - len(slot)
 
     def close(self) -> None:
-        """The agent gives back what it registered when it goes."""
-        self._memory = self._agent = None
+        """The agent gives back what it registered when it goes; it stays while it may be at a slot."""
+        if not self._unended:
+            self._memory = self._agent = None
 
 
 def _address(array: np.ndarray) -> int:

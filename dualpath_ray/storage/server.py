@@ -7,7 +7,7 @@ import socket
 
 import numpy as np
 
-from dualpath_ray.base.errors import BlockNotFoundError, DualPathError, StoreFullError
+from dualpath_ray.base.errors import BlockNotFoundError, DualPathError, StoreFullError, UnendedReadError
 from dualpath_ray.base.tcp_server import TcpServer
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.storage import wire
@@ -41,6 +41,9 @@ def serve(connection: socket.socket, store: BlockStore, layout: KvLayout, token:
             return
         try:
             (store.write if what == wire.WRITE else store.read)(key, slot)
+        except UnendedReadError as error:
+            _say(connection, wire.FAILED, error)
+            return  # the next reader's connection has another slot
         except BlockNotFoundError:
             connection.sendall(wire.ANSWER.pack(wire.NOT_FOUND, 0))
         except Exception as error:  # a store of the user's own may raise anything

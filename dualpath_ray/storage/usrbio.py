@@ -4,14 +4,16 @@ Names, folders and metadata go through the FUSE mount like those of any director
 Written after the documented contract of 3FS's Python binding and tested against a fake of it; never run on a 3FS.
 """
 
+import errno
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.storage.file_io import KernelIo
+from dualpath_ray.storage.file_io import IO_LIMIT_S, KernelIo, UnendedIoError
 
 _ENTRIES = 8  # of a ring, which serves one thread: one operation at a time
 
@@ -30,21 +32,24 @@ class UsrbioIo:
     name = "usrbio"
     direct = False  # the rings go past the page cache whatever the flags
 
-    def __init__(self, root: str) -> None:
-        """Raises: ConfigError naming ``storage.store`` when the binding is missing or ``root`` is on no 3FS."""
+    def __init__(self, root: str, limit_s: float = IO_LIMIT_S) -> None:
+        """Args:   limit_s: of one block.
+        Raises: ConfigError naming ``storage.store`` when the binding is missing or ``root`` is on no 3FS.
+        """
         try:
             from hf3fs_fuse import io
         except ImportError as error:
             raise ConfigError(
                 f"storage.store: usrbio needs 3FS's Python package hf3fs_py_usrbio on this machine ({error})"
             ) from error
-        self._binding = io
+        self._binding, self._limit = io, timedelta(seconds=limit_s)
         self._mount = io.extract_mount_point(root)
         if not self._mount:
             raise ConfigError(f"storage.store: usrbio needs a directory on a mounted 3FS, and {root} is on none")
         self._rings = threading.local()
         self._memory: np.ndarray | None = None
         self._iov: Any = None
+        self._unended: list[Any] = []  # rings with an operation that the daemon may be at yet
 
     def attach(self, memory: np.ndarray, path: str) -> None:
         """Register the pool, once: 3FS's daemon maps the same shared memory."""
@@ -67,15 +72,30 @@ class UsrbioIo:
         self._binding.register_fd(fd)
         try:
             ring.prepare(self._iov[offset : offset + len(slot)], for_read, fd, 0)
-            result: int = ring.submit().wait(min_results=1)[0].result
-        except Exception:  # whatever it was: what the ring still holds would be taken for the next one's result
-            self._rings.__dict__.clear()
-            raise
-        finally:
+        except BaseException:
             self._binding.deregister_fd(fd)
+            raise
+        result = self._result(ring, for_read)
+        self._binding.deregister_fd(fd)
         if result < 0:
             raise OSError(-result, "3FS refused the operation")
         return result
+
+    def _result(self, ring: Any, for_read: bool) -> int:
+        """Bytes that the prepared operation has moved, or a negative error number. From here on the daemon may be at it.
+
+        Raises: UnendedIoError; the ring is not used again, since a late result would be taken for the next one's.
+        """
+        try:
+            done = ring.submit().wait(min_results=1, timeout=self._limit)
+            why = f"did not end within {self._limit.total_seconds():g} s"
+        except Exception as error:  # the binding raises classes of its own
+            done, why = [], f"was given up: {type(error).__name__}: {error}"
+        if done:
+            return int(done[0].result)
+        self._unended.append(ring)
+        delattr(self._rings, "read" if for_read else "write")
+        raise UnendedIoError(errno.ETIMEDOUT, f"3FS {'read' if for_read else 'write'} {why}")
 
     def _offset(self, slot: np.ndarray) -> int | None:
         """Where a slot stands in the registered pool; None when it is elsewhere."""
@@ -101,4 +121,6 @@ class UsrbioIo:
         return len(slot)
 
     def close(self) -> None:
-        self._iov = self._memory = None  # the binding takes its registration back
+        """The binding takes its registration back, but not while the daemon may be at the pool."""
+        if not self._unended:
+            self._iov = self._memory = None

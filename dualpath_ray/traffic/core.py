@@ -182,6 +182,7 @@ class TrafficCore:
             "write_failures": self.write_back.write_failures,
             "last_write_error": self.write_back.last_error,
             "free_slots": context.pool.num_free,
+            "lost_slots": context.pool.num_lost,
             "num_slots": context.pool.num_slots,
             "open_requests": self.prefill.num_requests + self.decode.num_requests,
             "can_read": context.can_read,

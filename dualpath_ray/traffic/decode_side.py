@@ -97,7 +97,7 @@ class DecodeSide:
         num_blocks = self._context.layout.num_blocks(opened.prompt_tokens)
         reads_here = opened.read_path == ReadPath.DE
         keys = opened.hit_keys if reads_here else []
-        if self._reads.missing(keys) + num_blocks - len(keys) > pool.num_free:
+        if not self._context.has_room(self._reads.missing(keys) + num_blocks - len(keys)):
             return False
         own = pool.lease(num_blocks - len(keys), opened.request_id, opened.attempt)
         assert own is not None
@@ -128,9 +128,10 @@ class DecodeSide:
     def _fill(self, sink: _Sink) -> bool:
         """Replace the slots of failed blocks. All at once: of those that lost the same blocks one can always go on."""
         opened = sink.opened
-        slots = self._context.pool.lease(sink.missing, opened.request_id, opened.attempt)
-        if slots is None:
+        if not self._context.has_room(sink.missing, held=len(sink.slots)):
             return False
+        slots = self._context.pool.lease(sink.missing, opened.request_id, opened.attempt)
+        assert slots is not None
         sink.own, sink.missing = slots + sink.own, 0
         self._offer(sink, len(sink.shared))
         return True

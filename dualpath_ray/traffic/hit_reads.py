@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from dualpath_ray.base.errors import UnendedReadError
 from dualpath_ray.kv.segment import READY
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.effects import OpDone
@@ -23,6 +24,7 @@ class ResidentBlock:
     holders: int = 1
     settled: bool = False
     failed: bool = False
+    unended: bool = False  # the device may write to the slot yet
     read_bytes: int = 0  # over the SNIC
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
@@ -62,9 +64,11 @@ class HitReads:
 
         Returns: False, and nothing is held, when the pool has not enough free slots now.
         """
-        slots = self._context.pool.lease(self.missing(keys), owner, attempt)
-        if slots is None:
+        missing = self.missing(keys)
+        if not self._context.has_room(missing):
             return False
+        slots = self._context.pool.lease(missing, owner, attempt)
+        assert slots is not None
         blocks: list[ResidentBlock] = []
         unsettled = 0
 
@@ -134,6 +138,7 @@ class HitReads:
         def read_done(event: OpDone) -> None:
             nonlocal error
             error = event.error
+            block.unended = isinstance(error, UnendedReadError)
             part_done()
 
         context.wire(
@@ -163,13 +168,16 @@ class HitReads:
             callback()
 
     def release(self, blocks: Sequence[ResidentBlock]) -> None:
-        """A request lets its blocks go; a slot is free when nobody holds it."""
+        """A request lets its blocks go; a slot is free when nobody holds it and nothing writes to it."""
         for block in blocks:
             block.holders -= 1
             if not block.holders:
                 if self._resident.get(block.key) is block:
                     del self._resident[block.key]
-                self._context.pool.release([block.slot])
+                if block.unended:
+                    self._context.pool.lose([block.slot])
+                else:
+                    self._context.pool.release([block.slot])
 
 
 def verified_prefix(blocks: Sequence[ResidentBlock]) -> int:

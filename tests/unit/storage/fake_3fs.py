@@ -9,6 +9,7 @@ import sys
 import threading
 import types
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,14 @@ class FakeRing:
         self._prepared = []
         return self
 
-    def wait(self, min_results):
-        assert len(self._submitted) >= min_results
+    def wait(self, min_results, timeout):
+        assert len(self._submitted) >= min_results and isinstance(timeout, timedelta)
+        if self._fake.stuck:
+            self._fake.late.append(self)
+            return []
+        return self.run()
+
+    def run(self):
         done = [Done(self._run(*operation)) for operation in self._submitted]
         self._submitted = []
         return done
@@ -68,6 +75,13 @@ class Fake3fs:
         self.registered: set[int] = set()
         self.num_operations = 0
         self.lock = threading.Lock()
+        self.stuck = False  # nothing ends in time
+        self.late: list[FakeRing] = []  # with what did not
+
+    def end_late(self) -> None:
+        """What was given up is carried out after all."""
+        for ring in self.late:
+            assert all(done.result > 0 for done in ring.run())
 
     def extract_mount_point(self, path):
         return self.mount if path.startswith(self.mount) else None

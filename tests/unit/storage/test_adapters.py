@@ -1,14 +1,18 @@
 """What is particular to an adapter: what it needs, and that it goes the way it is named for."""
 
+import os
+
 import pytest
 
-from dualpath_ray.base.errors import ConfigError, StorageError
+from dualpath_ray.base.errors import ConfigError, StorageError, UnendedReadError
 from dualpath_ray.storage.load import open_store
+from dualpath_ray.storage.local import LocalBlockStore
 from dualpath_ray.storage.nixl_io import NixlIo
 from dualpath_ray.storage.root import child, shard_root
+from dualpath_ray.storage.usrbio import UsrbioIo
 from tests.unit.storage.fake_3fs import Fake3fs
 
-A = bytes([1]) * 32
+A, B = (bytes([i]) * 32 for i in (1, 2))
 
 
 def test_3fs_reads_and_writes_pool_slots_through_rings(tmp_path, layout, pool, make_block, monkeypatch):
@@ -26,6 +30,63 @@ def test_3fs_reads_and_writes_pool_slots_through_rings(tmp_path, layout, pool, m
     assert fake.num_operations == 2 and (other == block).all() and not fake.registered
     store.read(A, block)  # not of the pool: through the mount
     assert fake.num_operations == 2
+
+
+@pytest.fixture
+def stuck_3fs(tmp_path, layout, pool, monkeypatch):
+    fake = Fake3fs(tmp_path)
+    fake.install(monkeypatch)
+    store = LocalBlockStore(tmp_path / "store", layout, io=UsrbioIo(str(tmp_path), limit_s=0.01))
+    store.attach(pool.memory, pool.path)
+    return fake, store
+
+
+def test_a_3fs_read_that_does_not_end_names_block_store_and_limit_and_may_come_late(stuck_3fs, pool, make_block):
+    """What comes late goes where it was sent: into that slot and no other, from that file and no other."""
+    fake, store = stuck_3fs
+    block, other = make_block(A), make_block(B)
+    for key, sealed in ((A, block), (B, other)):
+        store.write(key, sealed)
+    given_up, next_slot = pool.slot(), pool.slot()
+    fake.stuck = True
+    expected = rf"cannot read block {A.hex()[:16]} in {store.name}: 3FS read did not end within 0\.01 s"
+    with pytest.raises(UnendedReadError, match=expected):
+        store.read(A, given_up)
+    fake.stuck = False
+    store.read(B, next_slot)
+    fake.end_late()
+    assert (next_slot == other).all() and (given_up == block).all()
+    assert len(fake.registered) == 1  # the file of the read that was given up
+    store.close()
+
+
+def test_a_3fs_write_that_does_not_end_leaves_no_block(stuck_3fs, pool, make_block):
+    fake, store = stuck_3fs
+    slot = pool.slot()
+    slot[:] = make_block(A)
+    fake.stuck = True
+    with pytest.raises(StorageError, match=rf"cannot write block {A.hex()[:16]} in {store.name}: .* within") as error:
+        store.write(A, slot)
+    assert not isinstance(error.value, UnendedReadError)  # nothing writes to the slot
+    fake.stuck = False
+    fake.end_late()
+    assert list(store.scan()) == []
+
+
+def test_a_nixl_read_that_does_not_end_keeps_its_memory_and_file(tmp_path, layout, pool, make_block):
+    pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    store = LocalBlockStore(tmp_path / "store", layout, io=NixlIo("POSIX", limit_s=-1.0))  # no wait at all
+    LocalBlockStore(tmp_path / "store", layout).write(A, make_block(A))
+    store.attach(pool.memory, pool.path)
+    slot = pool.slot()
+    before = len(os.listdir("/proc/self/fd"))
+    expected = (
+        rf"cannot read block {A.hex()[:16]} in {store.name}: NIXL POSIX read: the transfer did not end within -1 s"
+    )
+    with pytest.raises(UnendedReadError, match=expected):
+        store.read(A, slot)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    store.close()
 
 
 def test_3fs_needs_its_binding_and_a_mount(tmp_path, layout, monkeypatch):
