@@ -40,6 +40,7 @@ class ObjectBlockStore:
                 f"storage.path: {root} is no address of an object store ({error}); write s3://bucket/prefix"
             ) from error
         self.name = root.partition("?")[0]
+        self._endpoint = _endpoint(self._fs)
         self._layout = layout
 
     def attach(self, memory: np.ndarray, path: str) -> None:
@@ -110,10 +111,14 @@ class ObjectBlockStore:
             )
 
     def identity(self) -> str:
-        """See BlockStore.identity: an object that the first owner left. An address need not mean the same everywhere."""
+        """See BlockStore.identity: an object that the first owner left, and the service that it is read from.
+
+        Either alone is not enough: a node's own environment may name another service for the same address, and a bucket
+        that is copied takes the object along. One service under two names counts as two: slower to read, never wrong.
+        """
         try:
             with self._fs.open_input_file(f"{self._prefix}/{_IDENTITY}") as file:
-                return bytes(file.read()).decode(errors="replace")
+                return f"{bytes(file.read()).decode(errors='replace')} at {self._endpoint}"
         except FileNotFoundError:
             self.check()
             return ""
@@ -146,6 +151,15 @@ class ObjectBlockStore:
             self._fs.delete_file(info.path)
             return None
         return (header, info.mtime_ns / 1e9) if header.layout == self._layout else None
+
+
+def _endpoint(fs: Any) -> str:
+    """``host:port`` of the service that is used in place of AWS, named in the address or the environment; else empty.
+
+    pyarrow tells it only in what it pickles of a file system.
+    """
+    _, (options, *_) = fs.__reduce__()
+    return str(options.get("endpoint_override") or "").rpartition("://")[2].rstrip("/")
 
 
 def _first_line(error: OSError) -> str:
