@@ -77,14 +77,27 @@ class Segment:
     """A mapped segment. ``slots`` is uint8 [num_slots, slot_bytes], ``staging`` uint8 [staging_bytes]."""
 
     def __init__(self, path: Path, fd: int) -> None:
+        """Takes ``fd`` over, whatever comes of it. Raises: LayoutError when it is no whole segment of this version."""
         self.path, self.fd = path, fd
+        try:
+            self._map(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _map(self, path: Path, fd: int) -> None:
         raw = os.pread(fd, _HEADER.size, 0)
         if len(raw) < _HEADER.size or not raw.startswith(_MAGIC):
             raise LayoutError(f"{path} is no segment of this version")
         _, layers, tokens, per_token, num_slots, staging_bytes, *_ = _HEADER.unpack(raw)
         self.layout = KvLayout(layers, tokens, per_token)
         self.num_slots, self.staging_bytes = num_slots, staging_bytes
-        self.mapping = mmap.mmap(fd, segment_bytes(self.layout, num_slots, staging_bytes))
+        size, here = segment_bytes(self.layout, num_slots, staging_bytes), os.fstat(fd).st_size
+        if here != size:
+            raise LayoutError(
+                f"{path} says that it is {size} bytes, but is {here}: another build made it, or it was cut"
+            )
+        self.mapping = mmap.mmap(fd, size)
         whole = np.frombuffer(self.mapping, np.uint8)
         self.table = whole[PAGE_BYTES : PAGE_BYTES + num_slots * SLOT_RECORD.itemsize].view(SLOT_RECORD)
         self.staging_offset = _data_offset(num_slots)

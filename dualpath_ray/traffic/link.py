@@ -4,7 +4,6 @@ Blocking and ordered; the end of the stream is the proof that the process behind
 its traffic manager: a Unix socket. Two traffic managers need not be: TCP.
 """
 
-import contextlib
 import hmac
 import secrets
 import socket
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dualpath_ray.base.errors import TransportError
-from dualpath_ray.base.tcp_server import TcpServer, end, make_ready
+from dualpath_ray.base.tcp_server import HELLO_S, TcpServer, end, make_ready
 from dualpath_ray.kv.segment import PREFIX, SHM_DIR
 from dualpath_ray.traffic.messages import Hello, decode, encode
 
@@ -26,6 +25,7 @@ _TOKEN_BYTES = 32
 _GREETING = struct.Struct(f"<8s{_TOKEN_BYTES}s")  # the first bytes over TCP: magic, token
 _MAGIC = b"DPLINK01"
 _CONNECT_S = 10.0
+_MOST_BYTES = 1 << 30  # of a message: a length above is none, and must not be allocated
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ def link_path(system: str, node: str) -> Path:
 class Link:
     """One end of a link. ``send`` may be called from any thread, ``receive`` from one."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+    def __init__(self, sock: socket.socket, at: str, name: str = "a stranger") -> None:
+        """Args: at: where the traffic manager listens; name: of who dialled, for errors at both ends."""
+        self._socket, self._at, self._name = sock, at, name
         self._reader = sock.makefile("rb")
         self._lock = threading.Lock()
 
@@ -69,9 +70,7 @@ class Link:
                         f"{name} cannot reach the traffic manager at {path}: {error.strerror}"
                     ) from error
                 time.sleep(0.05)
-        link = cls(sock)
-        link.send(Hello(name))
-        return link
+        return cls(sock, str(path), name)._introduced()
 
     @classmethod
     def dial_node(cls, at: LinkAt, name: str) -> "Link":
@@ -90,9 +89,15 @@ class Link:
             raise TransportError(
                 f"{name} cannot reach the traffic manager at {at.host}:{at.port}: {error.strerror or error}"
             ) from error
-        link = cls(sock)
-        link.send(Hello(name))
-        return link
+        return cls(sock, f"{at.host}:{at.port}", name)._introduced()
+
+    def _introduced(self) -> "Link":
+        try:
+            self.send(Hello(self._name))
+        except TransportError:
+            self.close()
+            raise
+        return self
 
     def send(self, message: Any) -> None:
         """Raises: TransportError when the other end is gone."""
@@ -101,34 +106,53 @@ class Link:
             with self._lock:
                 self._socket.sendall(_LENGTH.pack(len(data)) + data)
         except OSError as error:
-            raise TransportError(f"link broken while sending {type(message).__name__}: {error.strerror}") from error
+            raise TransportError(
+                f"the link between {self._name} and the traffic manager at {self._at} broke while sending "
+                f"{type(message).__name__}: {error.strerror}"
+            ) from error
 
     def receive(self) -> Any | None:
-        """The next message; None when the other end is gone."""
+        """The next message; None when the other end is gone, or sends what is no message and is as good as gone."""
         try:
             header = self._reader.read(_LENGTH.size)
             if len(header) < _LENGTH.size:
                 return None
             nbytes = _LENGTH.unpack(header)[0]
+            if nbytes > _MOST_BYTES:
+                return None
             body = self._reader.read(nbytes)
-        except OSError:
+            return decode(body) if len(body) == nbytes else None
+        except (OSError, ValueError, TypeError):  # closed here meanwhile; or nothing that ``decode`` knows
             return None
-        return decode(body) if len(body) == nbytes else None
+
+    def receive_hello(self) -> Hello | None:
+        """The first message, for which the other end has little time; None when it is no Hello."""
+        self._socket.settimeout(HELLO_S)
+        hello = self.receive()
+        if not isinstance(hello, Hello):
+            return None
+        self._socket.settimeout(None)  # a node may be silent for as long as it likes
+        self._name = hello.name
+        return hello
 
     def close(self) -> None:
-        """Wakes up whoever receives on it."""
-        with contextlib.suppress(OSError):  # the other end was first
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        """Wakes up whoever sends or receives on it, and gives its descriptor back."""
+        end(self._socket)
+        with self._lock:
+            self._socket.close()
+            self._reader.close()  # else the descriptor stays for as long as somebody refers to the link
 
 
 def read_all(link: Link, on_message: Callable[[Any], None], on_end: Callable[[], None], name: str) -> threading.Thread:
     """Start the thread that hands every message on, and tells when the other end is gone."""
 
     def run() -> None:
-        while (message := link.receive()) is not None:
-            on_message(message)
-        on_end()
+        try:
+            while (message := link.receive()) is not None:
+                on_message(message)
+        finally:  # whatever ends it, those who wait for the other end must hear of it
+            link.close()
+            on_end()
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
@@ -154,12 +178,11 @@ class NodeListener:
         magic, token = _GREETING.unpack(greeting)
         if magic != _MAGIC or not hmac.compare_digest(token, self.at.token):
             return  # a stranger is told nothing
-        connection.settimeout(None)  # a node may be silent for as long as it likes
-        link = Link(connection)
-        hello = link.receive()
-        if isinstance(hello, Hello):
+        link = Link(connection, f"{self.at.host}:{self.at.port}")
+        hello = link.receive_hello()
+        if hello is not None:
             self._on_link(hello.name, link).join()
-        end(connection)
+        link.close()
 
     def close(self) -> None:
         """Every link that was accepted ends."""
@@ -175,9 +198,9 @@ def listen(path: Path, on_link: Callable[[str, Link], None]) -> socket.socket:
     server.listen(64)
 
     def greet(sock: socket.socket) -> None:
-        link = Link(sock)
-        hello = link.receive()
-        if isinstance(hello, Hello):
+        link = Link(sock, str(path))
+        hello = link.receive_hello()
+        if hello is not None:
             on_link(hello.name, link)
         else:
             link.close()

@@ -74,11 +74,26 @@ def test_a_name_is_taken_once(segment):
         Segment.create(segment.path, LAYOUT, 1, 0, "node.pe_buffer_bytes")
 
 
+def num_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
 def test_another_file_is_no_segment(system):
-    path = segment_path(system, "p0")
+    path, before = segment_path(system, "p0"), num_fds()
     path.write_bytes(b"something else" * 10)
-    with pytest.raises(LayoutError, match="no segment of this version"):
+    with pytest.raises(LayoutError, match=f"{path} is no segment of this version"):
         Segment.attach(path)
+    assert num_fds() == before
+
+
+@pytest.mark.parametrize("change_bytes", [-PAGE_BYTES, PAGE_BYTES])
+def test_two_ends_that_disagree_on_its_size(segment, change_bytes):
+    """As when it was cut, or made by a build that lays it out in another way."""
+    size, before = segment.path.stat().st_size, num_fds()
+    os.truncate(segment.path, size + change_bytes)
+    with pytest.raises(LayoutError, match=f"{segment.path} says that it is {size} bytes, but is {size + change_bytes}"):
+        Segment.attach(segment.path)
+    assert num_fds() == before
 
 
 def test_too_small_shared_memory_is_an_error_at_creation(system, monkeypatch):
@@ -86,10 +101,10 @@ def test_too_small_shared_memory_is_an_error_at_creation(system, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    path = segment_path(system, "d0")
+    path, before = segment_path(system, "d0"), num_fds()
     with pytest.raises(ConfigError, match=r"^node\.de_buffer_bytes: /dev/shm has .* free, .* needs 64\.0 KiB; make"):
         Segment.create(path, LAYOUT, 7, 0, "node.de_buffer_bytes")
-    assert not path.exists()
+    assert not path.exists() and num_fds() == before
 
 
 def test_sweep_takes_one_system_only(system):

@@ -64,7 +64,10 @@ class FakeRing:
             return -9  # EBADF
         self._fake.num_operations += 1
         with self._fake.lock:
-            return os.preadv(fd, [part], offset) if self._for_read else os.pwritev(fd, [part], offset)
+            try:
+                return os.preadv(fd, [part], offset) if self._for_read else os.pwritev(fd, [part], offset)
+            except OSError as error:
+                return -error.errno
 
 
 class Fake3fs:

@@ -1,7 +1,9 @@
 """A store over a socket: whose it is, what is told to whom, and what becomes of a reader when its storage node goes."""
 
+import os
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -77,6 +79,30 @@ def test_a_connection_that_was_cut_is_made_anew(server, make_block, new_slot, la
         connection.shutdown(socket.SHUT_RDWR)
     read_verified(store, A, new_slot(), layout)
     store.close()
+
+
+def test_a_writer_that_dies_half_way_leaves_no_block_and_no_connection(server, owner, layout):
+    before = len(os.listdir("/proc/self/fd"))
+    with socket.create_connection((server.at.host, server.at.port), 5) as writer:
+        writer.sendall(wire.hello(server.at.token, layout))
+        assert wire.ANSWER.unpack(writer.recv(wire.ANSWER.size)) == (wire.OK, 0)
+        writer.sendall(wire.REQUEST.pack(wire.WRITE, A) + b"x" * (layout.slot_bytes // 2))
+    deadline = time.monotonic() + 10
+    while len(os.listdir("/proc/self/fd")) > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(os.listdir("/proc/self/fd")) == before and list(owner.scan()) == []
+
+
+def test_readers_that_are_refused_keep_no_connection(server):
+    before = len(os.listdir("/proc/self/fd"))
+    others = [ServedBlockStore(server.at, KvLayout(2, 4, 512), f"d{i}") for i in range(4)]
+    for other in others:
+        with pytest.raises(LayoutError):
+            other.check()
+    deadline = time.monotonic() + 10
+    while len(os.listdir("/proc/self/fd")) > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_half_an_answer_is_an_error(layout, new_slot):
