@@ -34,7 +34,7 @@ class End2EndRow:
     num_tokens_compared: int
     num_near_ties: int
     num_wrong: int
-    num_changed_by_rounding: int | None  # of those compared, that KV of full precision would choose otherwise
+    num_changed_by_rounding: int | None  # of those compared, by the plain model alone
     num_other_tokens: int  # generated tokens that differ from the default's on the same path
     bytes_per_s: float
     limit_name: str

@@ -98,7 +98,12 @@ class ModelAdapter:
         Returns: float32 [sequences, vocab_size], in DRAM.
         """
         if self._graphs is not None:
-            return self._graphs.step(token_ids, starts, cast("HbmStepKv", kv))
+            from dualpath_ray.engine.hbm.graphs import NotRecordableError
+
+            try:
+                return self._graphs.step(token_ids, starts, cast("HbmStepKv", kv))
+            except NotRecordableError:
+                self._graphs = None  # its steps are launched from here on
         return self.forward([[token] for token in token_ids], starts, kv, range(len(token_ids)))
 
     @property

@@ -49,32 +49,40 @@ class PlainModel:
         return {"past_key_values": RoundedCache(self._type, self._model.config), "use_cache": True}
 
     @torch.inference_mode()
-    def check(
-        self, context: Sequence[int], spans: Sequence[tuple[int, int]], rounded: bool = True
-    ) -> tuple[int, int, int]:
-        """(tokens compared, near ties, wrong tokens) of the generated spans [start, stop) of a final context.
+    def _logits(self, ids: torch.Tensor, positions: torch.Tensor, rounded: bool) -> torch.Tensor:
+        """Of the tokens at these positions, float32 [positions, vocab_size] in DRAM; end tokens are masked."""
+        cache = self._cache() if rounded else {}
+        wanted = (positions - 1).to(self._device)
+        out = self._model(input_ids=ids.to(self._device), logits_to_keep=wanted, **{"use_cache": False, **cache})
+        logits: torch.Tensor = out.logits[0].float().cpu()
+        if self._description.end_token_ids:
+            logits = logits.index_fill(1, torch.tensor(self._description.end_token_ids), float("-inf"))
+        return logits
 
-        Args: rounded: whether the model's own KV is stored as the engines store it.
+    def check(self, context: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
+        """(tokens compared, near ties, wrong tokens) of the generated spans [start, stop) of a final context.
 
         A token is right when it is the argmax of the plain forward at its position, and a near tie when its logit is
         as near to the argmax's as ``NEAR_TIE`` and ``NEAR_SPACINGS`` say.
         """
-        positions = torch.tensor([p for start, stop in spans for p in range(start, stop)])
+        ids, positions = torch.tensor(context)[None], _positions(spans)
         if not len(positions):
             return 0, 0, 0
-        ids = torch.tensor(context)[None]
-        wanted = (positions - 1).to(self._device)
-        cache = self._cache() if rounded else {}
-        out = self._model(input_ids=ids.to(self._device), logits_to_keep=wanted, **{"use_cache": False, **cache})
-        logits = out.logits[0].float().cpu()
-        if self._description.end_token_ids:
-            logits = logits.index_fill(1, torch.tensor(self._description.end_token_ids), float("-inf"))
+        logits = self._logits(ids, positions, True)
         best = logits.max(1).values
         chosen = logits.gather(1, ids[0, positions][:, None])[:, 0]
         argmax = logits.argmax(1) == ids[0, positions]
         tolerance = (NEAR_SPACINGS * self._spacing * best.abs()).clamp(min=NEAR_TIE)
         near = ~argmax & (best - chosen <= tolerance)
         return len(positions), int(near.sum()), int((~argmax & ~near).sum())
+
+    def changed_by_rounding(self, context: Sequence[int], spans: Sequence[tuple[int, int]]) -> int:
+        """Tokens of these spans that the plain model chooses otherwise with its KV as it is computed."""
+        ids, positions = torch.tensor(context)[None], _positions(spans)
+        if not self.rounds or not len(positions):
+            return 0
+        exact, rounded = (self._logits(ids, positions, how).argmax(1) for how in (False, True))
+        return int((exact != rounded).sum())
 
     def generate_again(
         self, context: Sequence[int], spans: Sequence[tuple[int, int]], known: dict[tuple[int, ...], list[int]]
@@ -116,13 +124,16 @@ def check_all(
     contexts: dict[str, list[int]],
     spans: dict[str, list[tuple[int, int]]],
     known: dict[tuple[int, ...], tuple[int, int, int]],
-    rounded: bool = True,
 ) -> tuple[int, int, int]:
     """Sums of ``check`` over trajectories. ``known`` keeps answers: runs that agree share the work."""
     total = [0, 0, 0]
     for trajectory, context in contexts.items():
         key = tuple(context)
         if key not in known:
-            known[key] = plain.check(context, spans[trajectory], rounded)
+            known[key] = plain.check(context, spans[trajectory])
         total = [a + b for a, b in zip(total, known[key], strict=True)]
     return total[0], total[1], total[2]
+
+
+def _positions(spans: Sequence[tuple[int, int]]) -> torch.Tensor:
+    return torch.tensor([p for start, stop in spans for p in range(start, stop)])

@@ -123,9 +123,8 @@ class TokenCheck:
     num_near_ties: int  # not the argmax, but within the tolerance of it
     num_wrong: int
     most_near_ties_ratio: float = 0.005  # of the tokens compared
-    num_changed_by_rounding: int | None = (
-        None  # that KV of full precision would choose otherwise; None: it is not rounded
-    )
+    # Of those compared, by the plain model alone. None: KV is not rounded.
+    num_changed_by_rounding: int | None = None
 
     @property
     def identical(self) -> bool:

@@ -258,6 +258,7 @@ def test_the_first_layers_of_the_next_batch_come_while_one_computes(setting):
     begin()
     for request, prompt in enumerate(prompts):
         hit = slots[request][0]
+        torch.cuda._sleep(20_000_000)  # ten milliseconds: what does not wait for the model writes over what it reads
         found = adapter.forward([prompt[hit:]], [hit], begun[request], [0])
         early = len(begun)
         begun[request].finish()

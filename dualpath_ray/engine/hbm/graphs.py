@@ -2,7 +2,7 @@
 
 A graph is of one batch size, of a longest context, by which attention is split among the multiprocessors, and of the places
 of its inputs. There is one for 1, 2, 4, ... sequences and as many tokens of the longest, recorded when first needed;
-sequences that are missing to its size compute on a row that is nobody's.
+sequences that are missing to its size compute on a row that is nobody's. That one step takes some tenths of a second.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,10 @@ class _Recorded:
     used: tuple[HbmCache, torch.Tensor]  # what it reads besides: its memory must not become another's
 
 
+class NotRecordableError(Exception):
+    """The model waits for the device in the middle of its forward."""
+
+
 class DecodeGraphs:
     """Of one model and one memory."""
 
@@ -34,10 +38,13 @@ class DecodeGraphs:
     ) -> None:
         """Args: run: ids, positions, indices of the logits wanted, cache, masks -> logits on the device."""
         self._run, self._make_cache = run, make_cache
+        self._memory: int | None = None
         self._recorded: dict[tuple[int, int], _Recorded] = {}  # by sequences and longest context
 
     def step(self, token_ids: Sequence[int], starts: Sequence[int], kv: HbmStepKv) -> torch.Tensor:
-        """As ``ModelAdapter.decode``."""
+        """As ``ModelAdapter.decode``. Raises: NotRecordableError, before anything is computed."""
+        assert self._memory in (None, kv.address), "graphs hold the address of the memory that they were recorded on"
+        self._memory = kv.address
         count = len(token_ids)
         size, longest = at_least(count), at_least(max(starts) + 1)
         missing = size - count
@@ -58,15 +65,17 @@ class DecodeGraphs:
         last = torch.arange(size, device="cuda")
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(
-            stream
-        ):  # libraries make their workspaces in a first run; it writes what the next will write
+        # Libraries make their workspaces in a first run, which writes what the next one will write.
+        with torch.cuda.stream(stream):
             self._run(ids, positions, last, cache, {})
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         pool = next((other.graph.pool() for other in self._recorded.values()), None)  # none runs beside another
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            logits = self._run(ids, positions, last, cache, {})
+        try:
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                logits = self._run(ids, positions, last, cache, {})
+        except RuntimeError as error:
+            raise NotRecordableError(str(error)) from error
         return _Recorded(graph, inputs, logits, (cache, last))
 
 

@@ -117,6 +117,11 @@ class HbmStepKv:
         self._memory, self.first_rows = memory, first_rows
 
     @property
+    def address(self) -> int:
+        """Of the memory, on the device."""
+        return self._memory.data_ptr()
+
+    @property
     def num_rows(self) -> int:
         """Of a layer. The last row is nobody's."""
         return self._memory.shape[1]

@@ -1,11 +1,13 @@
 """The prefill engine's loop over a toy model, with a stand-in for the traffic manager."""
 
 import secrets
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
+from dualpath_ray.base.errors import TransportError
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.engine.describe import describe
 from dualpath_ray.engine.layerwise import DramBatches
@@ -41,7 +43,7 @@ class Engine:
         self.segment = Segment.create(path, self.layout, 4, DEPTH * self.region, "test")
         self.segment.unlink()
         self.said, self.tokens, self.finished = [], {}, []
-        self.gone_when_begun = None  # request that is revoked as soon as a batch with it has begun
+        self.when_begun = {}  # request -> what happens as soon as a batch with it has begun
         self.waiting, self.free = [], list(range(DEPTH))
         self.where = {}
         self.loop = PrefillLoop(
@@ -64,8 +66,8 @@ class Engine:
         elif isinstance(message, Batch):
             self.waiting += [(message.batch, layer) for layer in range(self.layout.num_layers)]
             self.grant()
-            if self.gone_when_begun in [item[0] for item in message.items]:
-                loop.on_link(SourceGone(self.gone_when_begun, 1))
+            for item in message.items:
+                self.when_begun.pop(item[0], lambda: None)()
         elif not isinstance(message, (BatchDone, CloseSource)):  # LayerOut
             self.free.append(self.where.pop((message.batch, message.layer)))
             self.grant()
@@ -79,15 +81,15 @@ class Engine:
     def emit(self, client, event):
         self.tokens[event.request_id] = event.tokens[0]
 
-    def run(self, *requests):
-        """Until everything is computed."""
+    def run(self, *requests, ends=None):
+        """Until everything is computed, or so many requests have ended."""
         for request in requests:
             self.loop.inbox.put(request)
         done = self.loop._finished
 
         def finished(request_id):
             done(request_id)
-            if len(self.finished) == len(requests):
+            if len(self.finished) == (ends or len(requests)):
                 self.loop.stop()
 
         self.loop._finished = finished
@@ -103,10 +105,10 @@ def prompt(seed, count):
     return np.random.default_rng(seed).integers(2, 500, count).astype(np.int32)
 
 
-def request(name, tokens):
+def request(name, tokens, attempt=1):
     return EngineRequest(
         request_id=name,
-        attempt=1,
+        attempt=attempt,
         seq=1,
         client_id="c",
         trajectory_id=name,
@@ -163,11 +165,35 @@ def test_nothing_overtakes_a_prompt_that_goes_on(plain):
     assert engine.tokens["short"] == expected(plain, short)
 
 
-def test_a_request_given_up_while_its_batch_waits_is_told_and_leaves_nothing(plain):
+@pytest.mark.parametrize("gone", ["r0", "r1"])
+def test_a_request_given_up_while_its_batch_computes_or_waits_is_told_once_and_leaves_nothing(plain, gone):
     engine = Engine()
-    engine.gone_when_begun = "r1"
-    prompts = {f"r{i}": prompt(i, 40) for i in range(2)}
+    engine.when_begun[gone] = lambda: engine.loop.on_link(SourceGone(gone, 1))
+    prompts = {f"r{i}": prompt(i, 40) for i in range(3)}
     engine.run(*(request(name, tokens) for name, tokens in prompts.items()))
-    assert engine.tokens["r0"] == expected(plain, prompts["r0"])
-    assert sorted(engine.finished) == ["r0", "r1"]
-    assert [m.request_id for m in engine.said if isinstance(m, CloseSource)] == ["r1"]
+    assert engine.tokens == {name: expected(plain, tokens) for name, tokens in prompts.items() if name != gone}
+    assert sorted(engine.finished) == ["r0", "r1", "r2"] and not engine.loop._loading and not engine.loop._requests
+    assert [m.request_id for m in engine.said if isinstance(m, CloseSource)] == [gone]
+    assert engine.order()[-1] == ("done", 3), "its batch is over too"
+
+
+def test_another_attempt_of_a_request_whose_batch_waits_is_computed_for_itself(plain):
+    engine = Engine()
+    first, second = prompt(1, 40), prompt(7, 40)
+
+    def again():
+        engine.loop.on_link(SourceGone("r1", 1))
+        engine.loop.inbox.put(request("r1", second, attempt=2))
+
+    engine.when_begun["r1"] = again
+    engine.run(request("r0", prompt(0, 40)), request("r1", first), ends=3)
+    assert engine.finished.count("r1") == 2 and engine.tokens["r1"] == expected(plain, second)
+    assert not engine.loop._requests
+
+
+def test_a_stop_with_a_batch_begun_begins_no_other():
+    engine = Engine()
+    engine.when_begun["r1"] = engine.loop.stop
+    with suppress(TransportError):  # the batch that computes may need a region that will not come
+        engine.run(*(request(f"r{i}", prompt(i, 40)) for i in range(3)))
+    assert [number for kind, number in engine.order() if kind == "begin"] == [1, 2]

@@ -4,7 +4,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -76,42 +76,55 @@ class _Forward:
 
 
 class FakePrefill:
-    """Forward batches of random size, layer by layer or not. ``chunks`` records what was computed of each attempt."""
+    """Forward batches of random size, layer by layer or not; the next one may begin once all layers of one are loaded.
+
+    ``chunks`` records what was computed of each attempt.
+    """
 
     def __init__(self, engine: int, segment: Segment, layerwise: bool, max_rows: int, random: Random, send) -> None:
         self._engine, self._segment, self._layerwise, self._max_rows = engine, segment, layerwise, max_rows
         self._random, self._send = random, send
         self._sources: OrderedDict[str, _Source] = OrderedDict()
         self._inbox: list[Any] = []
-        self._forward: _Forward | None = None
+        self._forwards: list[_Forward] = []  # the one that computes, and the next
         self._batches = 0
         self.chunks: dict[tuple[str, int], tuple[FakeRequest, int, list[int]]] = {}
 
     def on_message(self, message: Any) -> None:
-        """A LayerIn goes to the batch under way; everything else waits until the batch is over."""
+        """A LayerIn goes to its batch; everything else waits until the engine looks."""
         if isinstance(message, m.LayerIn):
-            assert self._forward is not None and message.batch == self._forward.number
-            assert message.layer == len(self._forward.offsets), "layers come in order"
-            self._forward.offsets[message.layer] = message.offset
+            [forward] = [f for f in self._forwards if f.number == message.batch]
+            assert message.layer == len(forward.offsets), "layers come in order"
+            forward.offsets[message.layer] = message.offset
         else:
             self._inbox.append(message)
 
     def actions(self) -> list[Callable[[], None]]:
         """What the engine could do now."""
-        forward = self._forward
-        if forward is None:
-            ready = [s for s in self._sources.values() if s.hit_blocks >= 0]
-            return [*([self._take_in] if self._inbox else []), *([self._begin] if ready else [])]
-        held = forward.loaded - forward.computed
+        layers = self._segment.layout.num_layers
         actions: list[Callable[[], None]] = []
-        if forward.loaded in forward.offsets and (held < 2 or not self._layerwise):
-            actions.append(self._load)
-        all_here = forward.loaded == self._segment.layout.num_layers
-        if held and (self._layerwise or all_here):
-            actions.append(self._compute)
-        if forward.computed == self._segment.layout.num_layers:
-            actions.append(self._finish)
+        if not self._forwards or self._may_begin_next(self._forwards[-1]):
+            actions += [self._take_in] if self._inbox else []
+            actions += [self._begin] if self._ready() and len(self._forwards) < 2 else []
+        held = sum(f.loaded - f.computed for f in self._forwards)
+        for forward in self._forwards:
+            if forward.loaded in forward.offsets and (held < 2 or not self._layerwise):
+                actions.append(partial(self._load, forward))
+        for forward in self._forwards[:1]:
+            if forward.loaded > forward.computed and (self._layerwise or forward.loaded == layers):
+                actions.append(self._compute)
+            if forward.computed == layers:
+                actions.append(self._finish)
         return actions
+
+    def _may_begin_next(self, forward: _Forward) -> bool:
+        """All of it is here, and no prompt goes on in it."""
+        ends = all(plan.stop == len(source.request.tokens) for source, plan in forward.parts)
+        return self._layerwise and forward.loaded == self._segment.layout.num_layers and ends
+
+    def _ready(self) -> list[_Source]:
+        busy = [source for forward in self._forwards for source, _ in forward.parts]
+        return [s for s in self._sources.values() if s.hit_blocks >= 0 and not any(s is b for b in busy)]
 
     def _take_in(self) -> None:
         message = self._inbox.pop(0)
@@ -137,11 +150,9 @@ class FakePrefill:
         self._batches += 1
         tokens, rows = self._segment.layout.block_tokens, 0
         chosen: list[tuple[_Source, int]] = []
-        for source in self._sources.values():
+        for source in self._ready():
             left = len(source.request.tokens) - source.done_tokens
             room = self._max_rows - rows - source.done_tokens
-            if source.hit_blocks < 0:
-                continue
             if room < 1 or (chosen and self._random.random() < 0.4):
                 break
             count = min(left, room, self._random.choice([1, 3, 7, 100]))
@@ -151,16 +162,13 @@ class FakePrefill:
             [(s.request.path, s.hit_blocks * tokens, s.done_tokens, s.done_tokens + n) for s, n in chosen]
         )
         parts = [(source, plan) for (source, _), plan in zip(chosen, plans, strict=True)]
-        self._forward = _Forward(self._batches, parts)
-        items = [
-            [s.request.request_id, p.start, p.stop, p.stop == len(s.request.tokens)] for s, p in self._forward.parts
-        ]
+        self._forwards.append(_Forward(self._batches, parts))
+        items = [[s.request.request_id, p.start, p.stop, p.stop == len(s.request.tokens)] for s, p in parts]
         self._send(m.Batch(self._engine, self._batches, items))
 
-    def _load(self) -> None:
+    def _load(self, forward: _Forward) -> None:
         """The rows of every cached token must be the right ones."""
-        forward, layout = self._forward, self._segment.layout
-        assert forward is not None
+        layout = self._segment.layout
         layer, width = forward.loaded, layout.bytes_per_token_layer
         for source, plan in forward.parts:
             request = source.request
@@ -168,36 +176,33 @@ class FakePrefill:
                 assert (self._segment.table["state"][list(source.slots)] != FREE).all()
                 local = np.concatenate([self._segment.full_block(slot)[layer] for slot in source.slots])
                 assert (local == kv_rows(request.tokens, layer, 0, plan.local_tokens, width)).all()
-            staged = self._rows(layer, plan.first_row, plan.start - plan.local_tokens)
+            staged = self._rows(forward, layer, plan.first_row, plan.start - plan.local_tokens)
             assert (staged == kv_rows(request.tokens, layer, plan.local_tokens, plan.start, width)).all()
         forward.loaded += 1
 
-    def _rows(self, layer: int, first: int, count: int) -> np.ndarray:
-        assert self._forward is not None
+    def _rows(self, forward: _Forward, layer: int, first: int, count: int) -> np.ndarray:
         width = self._segment.layout.bytes_per_token_layer
-        start = self._forward.offsets[layer] + first * width
+        start = forward.offsets[layer] + first * width
         return self._segment.bytes[start : start + count * width].reshape(count, width)
 
     def _compute(self) -> None:
-        assert self._forward is not None
-        self._forward.computed += 1
+        forward = self._forwards[0]
+        forward.computed += 1
         if self._layerwise:
-            self._push(self._forward.computed - 1)
+            self._push(forward, forward.computed - 1)
 
-    def _push(self, layer: int) -> None:
-        assert self._forward is not None
+    def _push(self, forward: _Forward, layer: int) -> None:
         width = self._segment.layout.bytes_per_token_layer
-        for source, plan in self._forward.parts:
-            target = self._rows(layer, plan.new_row, plan.stop - plan.start)
+        for source, plan in forward.parts:
+            target = self._rows(forward, layer, plan.new_row, plan.stop - plan.start)
             target[:] = kv_rows(source.request.tokens, layer, plan.start, plan.stop, width)
-        self._send(m.LayerOut(self._engine, self._forward.number, layer))
+        self._send(m.LayerOut(self._engine, forward.number, layer))
 
     def _finish(self) -> None:
-        forward = self._forward
-        assert forward is not None
+        forward = self._forwards.pop(0)
         if not self._layerwise:
             for layer in range(self._segment.layout.num_layers):
-                self._push(layer)
+                self._push(forward, layer)
         first: dict[str, list[list[float]]] = {}
         for source, plan in forward.parts:
             request = source.request
@@ -205,13 +210,13 @@ class FakePrefill:
             self.chunks.setdefault(request.key, (request, source.hit_blocks, []))[2].append(plan.stop)
             if plan.stop == len(request.tokens):
                 first[request.request_id] = [[next_token(request.tokens), 0.0]]
-                del self._sources[request.request_id]
-        self._forward = None
+                if self._sources.get(request.request_id) is source:  # else it was given up meanwhile
+                    del self._sources[request.request_id]
         self._send(m.BatchDone(self._engine, forward.number, first, {}))
 
     @property
     def idle(self) -> bool:
-        return not self._sources and not self._inbox and self._forward is None
+        return not self._sources and not self._inbox and not self._forwards
 
 
 def next_token(tokens: Sequence[int]) -> int:
