@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from dualpath_ray.base.errors import BlockNotFoundError, LayoutError, StorageError, StoreFullError
+from dualpath_ray.base.errors import BlockNotFoundError, LayoutError, StorageError, StoreFullError, UnendedReadError
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.storage import wire
 from dualpath_ray.storage.local import LocalBlockStore
@@ -78,6 +78,29 @@ def test_a_connection_that_was_cut_is_made_anew(server, make_block, new_slot, la
     for connection in store._open:
         connection.shutdown(socket.SHUT_RDWR)
     read_verified(store, A, new_slot(), layout)
+    store.close()
+
+
+def test_the_memory_of_a_read_that_did_not_end_serves_nobody_else(
+    server, owner, make_block, new_slot, layout, monkeypatch
+):
+    for key in (A, B):
+        owner.write(key, make_block(key))
+    real_read, used = owner.read, []
+
+    def read(key, slot):
+        used.append(slot)
+        if key == A:
+            raise UnendedReadError("cannot read block: it did not end within 300 s")
+        real_read(key, slot)
+
+    monkeypatch.setattr(owner, "read", read)
+    store = ServedBlockStore(server.at, layout, "d0")
+    with pytest.raises(StorageError, match="did not end within 300 s") as error:
+        store.read(A, new_slot())
+    assert not isinstance(error.value, UnendedReadError)  # nothing writes to the reader's own slot
+    read_verified(store, B, new_slot(), layout)
+    assert not np.shares_memory(*used)
     store.close()
 
 
