@@ -407,8 +407,8 @@ class TrafficManager:
             link.close()
         for pool in (self._reads, self._writes):
             pool.close()
-        self._copy.shutdown()
-        self._transport.close()
+        self._transport.close()  # first: copies that are stuck end with it
+        self._copy.shutdown(cancel_futures=True)
         self._store.close()
         self._segment.unlink()
         link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
