@@ -1,7 +1,7 @@
 """Which device is a node's storage NIC, and which are its compute NICs. Pure: a host's devices in, a choice and why out."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dualpath_ray.base.errors import ConfigError
@@ -35,17 +35,18 @@ class NicChoice:
         return f"{self.name}, {self.why}" if self.device else self.why
 
 
-def named_device(name: str, key: str, where: str, host: HostDevices) -> NicDevice:
+def named_device(name: str, key: str, where: str, host: HostDevices, rdma: bool = False) -> NicDevice:
     """The device that a configuration names.
 
-    Args:   key: of the configuration; where: names this host in errors.
+    Args:   key: of the configuration; where: names this host in errors; rdma: whether it is used by RDMA where it can be,
+            for which it needs no address.
     Raises: ConfigError when the host has none, or it has no address.
     """
     found = host.named(name)
     if found is None:
         there = ", ".join(_described(nic) for nic in host.nics) or "none"
         raise ConfigError(f"{key}: {where} has no network device {name}; it has {there}")
-    if found.address is None:
+    if found.address is None and not (rdma and found.rdma):
         raise ConfigError(
             f"{key}: {name} of {where} has no IPv4 address, by which other nodes would reach it; give it one "
             "(IPoIB on InfiniBand), or name another device"
@@ -72,19 +73,26 @@ def choose_snic(name: str, who: str, host: HostDevices, routes: Mapping[str, str
     return NicChoice(device, f"the route to the storage node at {storage} {'goes by it' if device else 'is not known'}")
 
 
+def uses_rdma(transport: str) -> bool:
+    """Whether compute NICs may be without an IPv4 address: of the transports that take a device, sockets alone need one."""
+    return transport != "sockets"
+
+
 def choose_cnics(
-    names: Sequence[str], who: str, host: HostDevices, num_engines: int, address: str, on_gpus: bool
+    names: Sequence[str], who: str, host: HostDevices, num_engines: int, address: str, on_gpus: bool, transport: str
 ) -> list[NicChoice]:
     """A device for each engine.
 
     With ``auto``, engines on GPUs get the nearest RDMA devices, of which equally near ones are shared out. Without RDMA the
     bytes pass through DRAM, and being near a GPU gains nothing: the device of the node's address carries them.
 
-    Args:   names: one for all engines, or one each; address: of the node in its Ray cluster; on_gpus: whether engines are.
+    Args:   names: one for all engines, or one each; address: of the node in its Ray cluster; on_gpus: whether engines are;
+            transport: as the configuration names it.
     Raises: as ``named_device``.
     """
     each = list(names) * num_engines if len(names) == 1 else names
-    rdma = [nic for nic in host.nics if nic.rdma and nic.up and nic.address]
+    by_rdma = uses_rdma(transport)
+    rdma = [nic for nic in host.nics if nic.rdma and nic.up and (by_rdma or nic.address)]
     gpus = host.gpus if on_gpus else ()
     if AUTO in each and rdma and gpus:
         nearest = nearest_nics([gpus[engine % len(gpus)] for engine in range(num_engines)], rdma)
@@ -93,13 +101,28 @@ def choose_cnics(
             for engine, (nic, far) in enumerate(nearest)
         ]
     else:
-        auto = [NicChoice(host.carrying(address), f"it has the node's address {address}")] * num_engines
+        device = host.carrying(address)
+        auto = [
+            NicChoice(device, f"{'it' if device else 'no device here'} has the node's address {address}")
+        ] * num_engines
     named = {
-        name: NicChoice(named_device(name, CNIC_KEY, f"the host of {who}", host), f"named in {CNIC_KEY}")
+        name: NicChoice(named_device(name, CNIC_KEY, f"the host of {who}", host, by_rdma), f"named in {CNIC_KEY}")
         for name in each
         if name != AUTO
     }
     return [named.get(name, auto[engine]) for engine, name in enumerate(each)]
+
+
+def ucx_devices(names: Sequence[str], cnics: Sequence[NicChoice], host: HostDevices) -> tuple[NicDevice, ...]:
+    """What UCX is held to: the devices of a node's CNICs, all of them for all engines.
+
+    None, and UCX looks for itself, where ``auto`` took one without RDMA on a host that has RDMA: it would be kept from it.
+
+    Args: names: as ``choose_cnics``, which gave ``cnics``.
+    """
+    devices = tuple(dict.fromkeys(cnic.device for cnic in cnics if cnic.device))
+    kept_from_rdma = any(nic.rdma and nic.up for nic in host.nics) and not any(device.rdma for device in devices)
+    return () if kept_from_rdma and set(names) == {AUTO} else devices
 
 
 def nearest_nics(gpus: Sequence[PciPlace], nics: Sequence[NicDevice]) -> list[tuple[NicDevice, Distance]]:
@@ -118,9 +141,12 @@ def nearest_nics(gpus: Sequence[PciPlace], nics: Sequence[NicDevice]) -> list[tu
     return found
 
 
-def both_roles(snic: NicChoice, cnics: Sequence[NicChoice]) -> str | None:
-    """A sentence when storage and compute traffic share a device, which section 5 keeps apart."""
-    if snic.name is None or snic.name not in {cnic.name for cnic in cnics}:
+def both_roles(snic: NicChoice, carriers: Iterable[NicDevice | None]) -> str | None:
+    """A sentence when storage and compute traffic share a device, which section 5 keeps apart.
+
+    Args: carriers: the devices that copies between nodes go over.
+    """
+    if snic.device is None or snic.device not in carriers:
         return None
     return f"{snic.name} is storage NIC and compute NIC at once: reads and copies between nodes share its rate"
 

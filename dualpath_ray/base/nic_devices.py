@@ -26,6 +26,7 @@ class NicDevice:
     up: bool = False
     driver: str | None = None
     place: PciPlace | None = None
+    rdma_port: int = 1
 
     @property
     def address(self) -> str | None:
@@ -34,14 +35,14 @@ class NicDevice:
     @property
     def ucx_name(self) -> str:
         """As UCX knows it: ``mlx5_0:1``, or of TCP ``eth0``."""
-        return f"{self.rdma}:1" if self.rdma else self.name
+        return f"{self.rdma}:{self.rdma_port}" if self.rdma else self.name
 
     @property
     def is_loopback(self) -> bool:
         return any(address.startswith("127.") for address in self.addresses)
 
     def is_named(self, name: str) -> bool:
-        return name in (self.name, self.rdma)
+        return name in (self.name, self.rdma, self.ucx_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,8 @@ def read_devices(sys: Path = SYS, addresses: Mapping[str, Sequence[str]] | None 
     """Args: sys: where sysfs is; addresses: IPv4 addresses by interface; None asks the kernel."""
     known = ipv4_addresses() if addresses is None else addresses
     rdma_of = _rdma_by_interface(sys)
-    nics = [
-        _interface(path, rdma_of.get(path.name), known.get(path.name, ())) for path in (sys / "class/net").glob("*")
-    ]
+    interfaces = [path for path in (sys / "class/net").glob("*") if path.is_dir()]  # bonding_masters is a file
+    nics = [_interface(path, rdma_of.get(path.name), known.get(path.name, ())) for path in interfaces]
     without = set(_rdma_devices(sys)) - {rdma.name for rdma in rdma_of.values()}
     nics += [_rdma_only(sys / "class/infiniband" / name) for name in without]
     return HostDevices(tuple(sorted(nics, key=lambda nic: nic.name)), tuple(read_gpus(sys)))
@@ -73,10 +73,20 @@ def read_devices(sys: Path = SYS, addresses: Mapping[str, Sequence[str]] | None 
 
 def ipv4_addresses() -> dict[str, list[str]]:
     """Of each interface of this process' network namespace."""
-    return {
-        name: [entry.address for entry in entries if entry.family == socket.AF_INET]
-        for name, entries in psutil.net_if_addrs().items()
-    }
+    return by_interface(
+        {
+            label: [entry.address for entry in entries if entry.family == socket.AF_INET]
+            for label, entries in psutil.net_if_addrs().items()
+        }
+    )
+
+
+def by_interface(by_label: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """An interface's further addresses may have labels of their own: eth0:1. Pure."""
+    found: dict[str, list[str]] = {}
+    for label, addresses in by_label.items():
+        found.setdefault(label.partition(":")[0], []).extend(addresses)
+    return found
 
 
 def address_towards(host: str) -> str | None:
@@ -92,15 +102,18 @@ def address_towards(host: str) -> str | None:
 
 def _interface(path: Path, rdma: Path | None, addresses: Sequence[str]) -> NicDevice:
     speed = read_int(path / "speed")  # -1, or no answer, where the driver knows none
-    rate = _rdma_rate_bps(rdma) if rdma else None
+    port = _rdma_port(path, rdma) if rdma else 1
+    rate = _rdma_rate_bps(rdma, port) if rdma else None
+    hardware = next((entry for entry in (path, rdma) if entry and (entry / "device").exists()), path)  # a bond has none
     return NicDevice(
         name=path.name,
         rdma=rdma.name if rdma else None,
+        rdma_port=port,
         addresses=tuple(addresses),
         rate_bps=rate or (speed * _ETHERNET_STEP_BPS if speed and speed > 0 else None),
         up=read_text(path / "operstate") in ("up", "unknown"),  # virtual ones may not know
-        driver=_driver(path),
-        place=place_of(path / "device") if (path / "device").exists() else None,
+        driver=_driver(hardware),
+        place=place_of(hardware / "device") if (hardware / "device").exists() else None,
     )
 
 
@@ -108,7 +121,7 @@ def _rdma_only(path: Path) -> NicDevice:
     return NicDevice(
         name=path.name,
         rdma=path.name,
-        rate_bps=_rdma_rate_bps(path),
+        rate_bps=_rdma_rate_bps(path, 1),
         up="ACTIVE" in (read_text(path / "ports/1/state") or ""),
         driver=_driver(path),
         place=place_of(path / "device"),
@@ -120,13 +133,24 @@ def _rdma_devices(sys: Path) -> list[str]:
 
 
 def _rdma_by_interface(sys: Path) -> dict[str, Path]:
-    """Interface -> entry of its RDMA device."""
+    """Interface -> entry of its RDMA device. That of bonded interfaces is the bond's, which has their address."""
     root = sys / "class/infiniband"
-    return {net.name: root / name for name in _rdma_devices(sys) for net in (root / name / "device/net").glob("*")}
+    found = {net.name: root / name for name in _rdma_devices(sys) for net in (root / name / "device/net").glob("*")}
+    for slaves in (sys / "class/net").glob("*/bonding/slaves"):
+        under = [found.pop(name) for name in (read_text(slaves) or "").split() if name in found]
+        if under:
+            found[slaves.parts[-3]] = under[0]
+    return found
 
 
-def _rdma_rate_bps(path: Path) -> int | None:
-    match = _RDMA_RATE.match(read_text(path / "ports/1/rate") or "")
+def _rdma_port(interface: Path, rdma: Path) -> int:
+    """Which port of the RDMA device an interface is, where one has several (mlx4)."""
+    port = (read_int(interface / "dev_port") or 0) + 1
+    return port if (rdma / f"ports/{port}").exists() else 1
+
+
+def _rdma_rate_bps(path: Path, port: int) -> int | None:
+    match = _RDMA_RATE.match(read_text(path / f"ports/{port}/rate") or "")
     return int(float(match.group(1)) * 1e9) if match else None
 
 

@@ -34,7 +34,8 @@ def make_agent(name: str, plugin: str, options: dict[str, str] | None = None, de
     """
     only = {"UCX_NET_DEVICES": device} if device else {}  # the plugin's own option takes InfiniBand devices only
     try:
-        with contextlib.redirect_stdout(io.StringIO()), ucx_environment(**only):  # it prints what it does
+        # It prints what it does. stdout is the process's, as the environment is: one at a time.
+        with ucx_environment(**only), contextlib.redirect_stdout(io.StringIO()):
             from nixl._api import nixl_agent, nixl_agent_config, nixl_thread_sync_t
 
             strict = nixl_thread_sync_t.NIXL_THREAD_SYNC_STRICT  # the default is for one thread

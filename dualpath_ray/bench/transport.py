@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dualpath_ray.base.memory import address_of
 from dualpath_ray.base.nixl_agent import ucx_environment
 from dualpath_ray.bench.rates import (
     RateRow,
@@ -219,7 +220,7 @@ def _hold_pool(pipe: Connection, system: str, layout: KvLayout, count: int) -> N
     transports = _open("d0", segment, [])
     server = flight_server(segment)
     flight = f"grpc://127.0.0.1:{server.port}" if server is not None else ""
-    address: int = segment.bytes.__array_interface__["data"][0]
+    address = address_of(segment.bytes)
     descriptions = {name: t.describe() for name, t in transports.items()}
     with ExitStack() as stack:
         others = nixl_holder(segment, stack), mooncake_holder(segment, stack)

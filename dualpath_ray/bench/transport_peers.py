@@ -1,21 +1,21 @@
 """What one would use in place of our transports, each reading the same blocks of another process into the same slots."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
+from dualpath_ray.base.memory import address_of
 from dualpath_ray.base.nixl_agent import NixlMissingError, make_agent, run_transfer
 from dualpath_ray.kv.segment import Segment
+from dualpath_ray.transport.nixl_pool import NixlPool
 from dualpath_ray.transport.port import CopyBatch
 
 FLIGHT = "Arrow Flight over loopback TCP"
 MOONCAKE = "Mooncake's transfer engine over loopback TCP"
 NIXL = "NIXL alone (UCX in one host, prepared lists)"
 _HOST = "127.0.0.1"
-_POLL_S = 1e-3
 _LIMIT_S = 60.0
 
 
@@ -63,24 +63,11 @@ def flight_server(segment: Segment) -> Any:
 def nixl_holder(segment: Segment, stack: ExitStack) -> bytes:
     """In the other process: an agent with the pool, until the stack closes. Returns: its metadata; empty without NIXL."""
     try:
-        agent = make_agent("holder", "UCX")
+        pool = NixlPool("holder", segment.bytes, None)
     except NixlMissingError:
         return b""
-    address: int = segment.bytes.__array_interface__["data"][0]
-    agent.register_memory([(address, len(segment.bytes), 0, "")], "DRAM")
-
-    over = threading.Event()
-
-    def poll() -> None:
-        while not over.wait(_POLL_S):  # without a thread of its own an agent answers nobody
-            agent.get_new_notifs()
-
-    thread = threading.Thread(target=poll, name="nixl-poll", daemon=True)
-    thread.start()
-    stack.callback(thread.join)
-    stack.callback(over.set)
-    metadata: bytes = agent.get_agent_metadata()
-    return metadata
+    stack.callback(pool.end)
+    return pool.metadata
 
 
 def nixl_read(metadata: bytes, there: int, mine: Segment, batch: CopyBatch) -> Callable[[], None]:
@@ -88,7 +75,7 @@ def nixl_read(metadata: bytes, there: int, mine: Segment, batch: CopyBatch) -> C
     if not metadata:
         raise NixlMissingError("the other process has no agent with UCX")
     agent = make_agent("reader", "UCX")
-    here: int = mine.bytes.__array_interface__["data"][0]
+    here = address_of(mine.bytes)
     agent.register_memory([(here, len(mine.bytes), 0, "")], "DRAM")
     remote = agent.add_remote_agent(metadata)
     sizes = batch.nbytes.tolist()
@@ -99,6 +86,7 @@ def nixl_read(metadata: bytes, there: int, mine: Segment, batch: CopyBatch) -> C
     indices = list(range(len(sizes)))
 
     def read() -> None:
+        agent.send_notif(remote, b"copying")  # so that the other end polls quickly: see NixlPool
         run_transfer(agent, agent.make_prepped_xfer("READ", lists[0], indices, lists[1], indices), _LIMIT_S)
 
     read()
@@ -121,7 +109,7 @@ def mooncake_read(where: str, there: int, mine: Segment, batch: CopyBatch) -> Ca
         _mooncake()  # says what is missing
         raise OSError("the other process has no engine")
     engine = _mooncake_engine(mine)
-    here: int = mine.bytes.__array_interface__["data"][0]
+    here = address_of(mine.bytes)
     request = (batch.local + here).tolist(), (batch.remote + there).tolist(), batch.nbytes.tolist()
 
     def read() -> None:
@@ -142,11 +130,11 @@ def _mooncake() -> Any:
 
 def _mooncake_engine(segment: Segment) -> Any:
     engine = _mooncake()()
-    address: int = segment.bytes.__array_interface__["data"][0]
+    address = address_of(segment.bytes)
     if engine.initialize(_HOST, "P2PHANDSHAKE", "tcp", "") or engine.register_memory(address, len(segment.bytes)):
         raise OSError("Mooncake's engine does not start")
     return engine
 
 
 def _forget(engine: Any, segment: Segment) -> None:
-    engine.unregister_memory(segment.bytes.__array_interface__["data"][0])
+    engine.unregister_memory(address_of(segment.bytes))

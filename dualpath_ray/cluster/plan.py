@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from dualpath_ray.base.errors import ConfigError, DualPathError, StoreFullError
-from dualpath_ray.base.nic_choice import AUTO, CNIC_KEY, SNIC_KEY, named_device
+from dualpath_ray.base.nic_choice import AUTO, CNIC_KEY, SNIC_KEY, named_device, uses_rdma
 from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.types import Role
 from dualpath_ray.base.units import bytes_per_s, format_bytes
@@ -304,10 +304,11 @@ def _share_of_cores(num_engines: int) -> float:
 
 def _check_devices(config: ClusterConfig) -> None:
     host = read_devices()
-    for key, names in ((SNIC_KEY, [config.node.snic]), (CNIC_KEY, config.node.cnic)):
+    rdma = uses_rdma(config.transport)
+    for key, names, by_rdma in ((SNIC_KEY, [config.node.snic], False), (CNIC_KEY, config.node.cnic, rdma)):
         for name in names:
             if name != AUTO:
-                named_device(name, key, "this machine", host)
+                named_device(name, key, "this machine", host, by_rdma)
 
 
 def _check_cores(plan: SystemPlan) -> None:

@@ -5,16 +5,25 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import ray
 
 from dualpath_ray.base.errors import DualPathError, StorageError, TransportError
-from dualpath_ray.base.nic_choice import AUTO, SNIC_KEY, NicChoice, both_roles, choose_cnics, choose_snic, named_device
+from dualpath_ray.base.nic_choice import (
+    AUTO,
+    SNIC_KEY,
+    NicChoice,
+    both_roles,
+    choose_cnics,
+    choose_snic,
+    named_device,
+    ucx_devices,
+)
 from dualpath_ray.base.nic_devices import address_towards, read_devices
 from dualpath_ray.base.types import Role
 from dualpath_ray.base.units import bytes_per_s
@@ -25,6 +34,7 @@ from dualpath_ray.storage.client import ShardedIndex
 from dualpath_ray.storage.io_pool import IoPool
 from dualpath_ray.storage.port import read_verified
 from dualpath_ray.storage.sharded import Access, Shard, open_shards
+from dualpath_ray.traffic.carriers import Carriers
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.core import TrafficCore
 from dualpath_ray.traffic.effects import (
@@ -45,6 +55,7 @@ from dualpath_ray.traffic.link import Link, LinkAt, NodeListener, link_path, lis
 from dualpath_ray.traffic.messages import Hello
 from dualpath_ray.traffic.nic import Nic
 from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
+from dualpath_ray.transport.choice import Choice
 from dualpath_ray.transport.load import Around, make_transport
 from dualpath_ray.transport.port import AskPeer, TwoSidedTransport
 
@@ -108,7 +119,9 @@ class TrafficManager:
         snic_at = (
             named_device(spec.snic, SNIC_KEY, f"the host of {spec.node}", host).address if spec.snic != AUTO else None
         )
-        self._cnics = choose_cnics(spec.cnics, spec.node, host, spec.num_engines, address, spec.on_gpus)
+        self._cnics = choose_cnics(spec.cnics, spec.node, host, spec.num_engines, address, spec.on_gpus, spec.transport)
+        cnic_at = next((cnic.address for cnic in self._cnics if cnic.address), address)
+        self._carriers = Carriers({}, host.carrying(cnic_at), ucx_devices(spec.cnics, self._cnics, host))
         path = segment_path(spec.system, spec.node)
         self._segment = Segment.create(path, spec.layout, spec.num_slots, spec.staging_bytes, spec.buffer_key)
         self._store = open_shards(
@@ -117,15 +130,14 @@ class TrafficManager:
         routes = {storage: address_towards(storage) for storage in self._store.served_by}
         self._snic = choose_snic(spec.snic, spec.node, host, routes)
         self._store.attach(self._segment.bytes, str(path))
-        devices = dict.fromkeys(cnic.device.ucx_name for cnic in self._cnics if cnic.device)
         one_host = len({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}) == 1
         around = Around(
-            self._cnics[0].address or address,
+            cnic_at,
             spec.system,
             spec.nodes,
             one_host,
             self._help_of,
-            ",".join(devices) or None,
+            ",".join(device.ucx_name for device in self._carriers.ucx) or None,
         )
         self._transport = make_transport(spec.transport, spec.node, self._segment, around)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
@@ -189,8 +201,7 @@ class TrafficManager:
             self._transport.connect(node, at.pool)
             if node > self._spec.node:
                 self._on_node(node, Link.dial_node(at.link, self._spec.node))
-        for cnic, choice in zip(self._core.context.cnics, self._carriers(), strict=False):
-            cnic.carried_by(choice.name, _link_rate(choice))
+        self._carried(getattr(self._transport, "choices", {}), peers)
         deadline = time.monotonic() + _LINK_TIMEOUT_S
         while missing := sorted(set(peers) - set(self._peers)):
             if time.monotonic() > deadline:
@@ -199,12 +210,13 @@ class TrafficManager:
                 )
             time.sleep(0.01)
 
-    def _carriers(self) -> Sequence[NicChoice]:
-        """The devices of the CNICs, as the transports use them: shared memory none, sockets the first one's address."""
-        names = {choice.name for choice in getattr(self._transport, "choices", {}).values()} or {self._transport.name}
-        if names == {"shared_memory"}:
-            return []
-        return self._cnics[:1] * len(self._cnics) if names <= {"shared_memory", "sockets"} else self._cnics
+    def _carried(self, choices: Mapping[str, Choice], peers: Iterable[str]) -> None:
+        """Tell the CNICs their devices. Args: choices: of a transport that makes some, by peer."""
+        names = {peer: choices[peer].name if choices else self._transport.name for peer in peers}
+        self._carriers = carriers = replace(self._carriers, transports=names)
+        self._core.context.on_host = carriers.on_host
+        for cnic in self._core.context.cnics:
+            cnic.carried_by(carriers.name, _link_rate(carriers))
 
     def _help_of(self, peer: str) -> AskPeer:
         traffic_manager = ray.get_actor(traffic_name(peer), namespace=self._spec.system)
@@ -345,12 +357,11 @@ class TrafficManager:
 
     def devices(self) -> dict[str, str]:
         """Per NIC its device, and why it is that one; under ``both`` a sentence where one has both roles."""
-        carriers = self._carriers()
-        unused = "" if carriers else "; no copy leaves this host"
+        carriers = self._carriers
         named = {self._core.context.snic.name: str(self._snic)}
-        for cnic, choice in zip(self._core.context.cnics, carriers or self._cnics, strict=True):
-            named[cnic.name] = f"{choice}{unused}"
-        shared = both_roles(self._snic, carriers)
+        for cnic, choice in zip(self._core.context.cnics, self._cnics, strict=True):
+            named[cnic.name] = f"{choice}{carriers.says(choice.name)}"
+        shared = both_roles(self._snic, carriers.devices)
         return {**named, **({"both": shared} if shared else {})}
 
     def snic_bytes_per_s(self) -> float | None:
@@ -396,15 +407,15 @@ class TrafficManager:
             link.close()
         for pool in (self._reads, self._writes):
             pool.close()
-        self._copy.shutdown()
-        self._transport.close()
+        self._transport.close()  # first: copies that are stuck end with it
+        self._copy.shutdown(cancel_futures=True)
         self._store.close()
         self._segment.unlink()
         link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
 
 
-def _link_rate(choice: NicChoice) -> float | None:
-    return bytes_per_s(choice.link_bps) if choice.link_bps else None
+def _link_rate(link: NicChoice | Carriers) -> float | None:
+    return bytes_per_s(link.link_bps) if link.link_bps else None
 
 
 TrafficManagerActor = ray.remote(num_cpus=0, max_concurrency=8)(TrafficManager)

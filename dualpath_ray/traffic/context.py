@@ -41,6 +41,7 @@ class NodeContext:
         self.node, self.layout, self.pool = node, layout, pool
         self.slots_offset = slots_offset
         self.snic, self.cnics = snic, list(cnics)
+        self.on_host: frozenset[str] = frozenset()  # peers whose copies are on no real device
         self._least_chunk_bytes = least_chunk_bytes
         self._has_store = can_read
         self._read_again_s = float("-inf")
@@ -93,9 +94,10 @@ class NodeContext:
         nbytes: int,
         on_start: Callable[[], None] = nothing,
         on_finish: Callable[[], None] = nothing,
+        on_device: bool = True,
     ) -> None:
         """Put bytes on one direction of a NIC; the callbacks run when they start and when they are through."""
-        nic[direction].submit((on_start, on_finish), nbytes, TrafficClass.KV_CACHE, self.now_s)
+        nic[direction].submit((on_start, on_finish), nbytes, TrafficClass.KV_CACHE, self.now_s, on_device)
 
     def transfer(
         self, peer: str, peer_cnic: int, cnic: int, write: bool, batch: CopyBatch, done: Callable[[], None]
@@ -129,7 +131,8 @@ class NodeContext:
         there = Direction.IN if write else Direction.OUT
         self.send(peer, Grant(self._next_op, peer_cnic, there, batch.total_bytes))
         for chunk in chunks:
-            self.wire(self.cnics[cnic], here, chunk.total_bytes, partial(start, chunk), part_done)
+            begin = partial(start, chunk)
+            self.wire(self.cnics[cnic], here, chunk.total_bytes, begin, part_done, peer not in self.on_host)
 
     def on_grant(self, peer: str, message: Grant) -> None:
         """A peer drives a transfer that uses one of our CNICs too."""
@@ -139,6 +142,7 @@ class NodeContext:
             Direction(message.direction),
             message.nbytes,
             on_finish=lambda: self.send(peer, answer),
+            on_device=peer not in self.on_host,
         )
 
     def on_granted(self, message: Granted) -> None:

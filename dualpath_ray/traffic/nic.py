@@ -39,6 +39,7 @@ class _Transfer:
     nbytes: int
     start_s: float
     finish_s: float
+    on_device: bool
     started: bool = False
 
 
@@ -103,10 +104,15 @@ class NicQueue:
         """Busy seconds up to now: what is still ahead stands on the schedule without a gap."""
         return self.scheduled_s - max(0.0, self._free_at_s - now_s)
 
-    def submit(self, mark: object, nbytes: int, traffic_class: TrafficClass, now_s: float) -> None:
-        """Queue a transfer; ``poll`` tells of its start and its end."""
+    def submit(
+        self, mark: object, nbytes: int, traffic_class: TrafficClass, now_s: float, on_device: bool = True
+    ) -> None:
+        """Queue a transfer; ``poll`` tells of its start and its end.
+
+        Args: on_device: whether a real device carries it, whose link it then keeps busy.
+        """
         start, finish = self.reserve(nbytes, traffic_class, now_s)
-        self._queue.append(_Transfer(mark, nbytes, start, finish))
+        self._queue.append(_Transfer(mark, nbytes, start, finish, on_device))
         self.queued_bytes += nbytes
 
     def poll(self, now_s: float) -> list[NicEvent]:
@@ -131,7 +137,7 @@ class NicQueue:
     def _took_s(self, transfer: _Transfer) -> float:
         if self.rate_bytes_per_s or not self.link_bytes_per_s:
             return transfer.finish_s - transfer.start_s
-        return transfer.nbytes / self.link_bytes_per_s
+        return transfer.nbytes / self.link_bytes_per_s if transfer.on_device else 0.0
 
     def next_event_s(self) -> float | None:
         """When ``poll`` has something to say next; None when idle."""

@@ -17,6 +17,7 @@ from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 from dualpath_ray.transport.sockets import SocketTransport
 
 _TRIED_BYTES = 4 << 20  # read from a peer by each transport that is tried
+_MOST_FAILURES = 2  # of NIXL, which takes its time to fail, and which a firewall keeps from everybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class AutoTransport:
             "sockets": SocketTransport(node, segment, address),
         }
         self._not_here: dict[str, str] = {}
+        self._failures: list[str] = []  # of NIXL, by peer
         if not one_host:
             try:
                 self._mine["nixl"] = NixlTransport(node, segment, device)
@@ -108,7 +110,14 @@ class AutoTransport:
                 rates[name] = self._rate(mine, peer, num_bytes)
             except TransportError as error:
                 missing[name] = str(error)
+                if name == "nixl":
+                    self._nixl_failed(peer)
         return rates, missing
+
+    def _nixl_failed(self, peer: str) -> None:
+        self._failures.append(peer)
+        if len(self._failures) == _MOST_FAILURES:
+            self._not_here["nixl"] = f"not tried, since it failed with {' and '.join(self._failures)}"
 
     def _rate(self, transport: Transport, peer: str, num_bytes: int) -> float:
         """Of reading a peer's pool into the slots here. Nothing is in them yet: systems connect before they begin."""

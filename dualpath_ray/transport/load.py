@@ -18,7 +18,7 @@ MakeTransport = Callable[[str, Segment], Transport]
 class Around:
     """What a transport may have to know besides its own node and pool."""
 
-    address: str  # of the node's first compute NIC
+    address: str  # of the compute NIC that sockets use
     system: str
     nodes: tuple[str, ...]  # of the system, in an order that all agree on
     one_host: bool  # Ray has no other

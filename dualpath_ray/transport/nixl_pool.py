@@ -2,6 +2,10 @@
 
 Without NIXL's progress thread an agent does nothing unless it is called. RDMA reads a pool without its owner's help, TCP
 does not, and no connection is made without it. So the owner polls: seldom, until a peer says that it copies.
+
+Lists of ranges are made for each copy, not prepared once: a copy's ranges begin and end at any byte. Of the
+time of a copy of 256 or 2048 ranges of 16 KiB that takes 2 to 5 % in one host and 1 to 2 % over TCP; prepared lists take less
+than 1 %.
 """
 
 import threading
@@ -12,6 +16,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
+from dualpath_ray.base.memory import address_of
 from dualpath_ray.base.nixl_agent import NixlFailedError, NixlUnendedError, end_agent, make_agent, run_transfer
 
 _IDLE_S = 0.01  # between two polls while nothing moves
@@ -32,10 +37,10 @@ class NixlPool:
         """Args: pool: uint8 [bytes]; device: as ``make_agent``. Raises: NixlMissingError, too."""
         self._agent = make_agent(f"{node}-{uuid.uuid4().hex}", "UCX", device=device)
         self._first = np.zeros(1, np.uint8)  # where the first byte of a peer goes
-        self.address, self._first_address = _address(pool), _address(self._first)
+        self.address, self._first_address = address_of(pool), address_of(self._first)
         with _failing():  # as where RDMA may lock less memory than that
             self._registered = [
-                self._agent.register_memory([(_address(memory), len(memory), 0, "")], "DRAM")
+                self._agent.register_memory([(address_of(memory), len(memory), 0, "")], "DRAM")
                 for memory in (pool, self._first)
             ]
         self.metadata: bytes = self._agent.get_agent_metadata()
@@ -156,8 +161,3 @@ def _failing() -> Iterator[None]:
 def _table(addresses: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """NIXL's descriptors: int64 [ranges, 3]: address, bytes, device."""
     return np.stack([addresses, sizes, np.zeros_like(sizes)], axis=1)
-
-
-def _address(array: np.ndarray) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address

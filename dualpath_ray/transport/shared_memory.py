@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualpath_ray.base.errors import TransportError
+from dualpath_ray.base.memory import address_of
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.place import Place, shared_memory_id
 from dualpath_ray.transport.port import CopyBatch
@@ -34,7 +35,7 @@ class SharedMemoryTransport:
 
     def __init__(self, node: str, segment: Segment) -> None:
         self._node, self._segment = node, segment
-        self._address: int = segment.bytes.__array_interface__["data"][0]
+        self._address = address_of(segment.bytes)
         self._peers: dict[str, _Mapped] = {}
 
     def describe(self) -> bytes:
@@ -57,7 +58,7 @@ class SharedMemoryTransport:
         except (OSError, ValueError) as error:  # mmap refuses a file that is shorter than was said
             reason = error.strerror if isinstance(error, OSError) else error
             raise TransportError(f"{self._node} cannot open the pool of {peer}: {reason}") from error
-        self._peers[peer] = _Mapped(pool, pool.__array_interface__["data"][0], place.num_bytes)
+        self._peers[peer] = _Mapped(pool, address_of(pool), place.num_bytes)
 
     def read(self, peer: str, batch: CopyBatch) -> None:
         known, merged = self._checked(peer, batch)

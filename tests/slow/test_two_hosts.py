@@ -85,6 +85,17 @@ class Hosts:
         log = (self._temp / f"{role}.log").open("wb")
         self._processes.append(subprocess.Popen(self.command(host, *ray), env=self.env, stdout=log, stderr=log))
 
+    def start_beside(self, host: int, role: str) -> "subprocess.Popen[bytes]":
+        """Another Ray node on a host: in its network, and with its /dev/shm."""
+        inside = ["nsenter", "-t", str(self._processes[host].pid), "-m", "-n", "--"]
+        ray = [str(BIN / "ray"), "start", "--block", f"--address={ADDRESSES[0]}:{PORT}", "--num-cpus=2"]
+        ray += [f"--node-ip-address={ADDRESSES[host]}", f"--labels=dualpath-role={role}"]
+        log = (self._temp / f"beside-{role}.log").open("wb")
+        self._processes.append(
+            subprocess.Popen([*inside, *ray, "--object-store-memory=100000000"], env=self.env, stdout=log, stderr=log)
+        )
+        return self._processes[-1]
+
     def run(self, script: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
         """A Python script on the first host."""
         command = self.command(0, sys.executable, "-c", script)
@@ -133,10 +144,11 @@ def counted():
 with start({config!r}, address={address!r}, max_context_tokens=1024) as system:
     client = connect(system)
     before, prompt, right = counted(), np.random.default_rng(0).integers(2, 500, 800).tolist(), []
-    plain = PlainModel(system.plan.description, 0)
+    plain, params = PlainModel(system.plan.description, 0), SamplingParams(max_tokens=3, ignore_end=True)
     for turn in range(3):
-        tokens = client.generate(np.array(prompt), SamplingParams(max_tokens=3, ignore_end=True), "t").result(120)[0].token_ids
-        right.append(list(tokens) == plain.generate(prompt, 3))
+        asked = [client.generate(np.array(prompt), params, name) for name in {names!r}]
+        tokens = plain.generate(prompt, 3)
+        right.append(all(list(answer.result(120)[0].token_ids) == tokens for answer in asked))
         prompt += [*tokens, *range(20, 60)]
     after = counted()
     status = system.status()
@@ -148,7 +160,7 @@ print(json.dumps({{"right": right, "device": {{name: after[name] - before[name] 
 
 @dataclass(frozen=True)
 class Found:
-    """After three turns of one trajectory, whose context is 800 tokens of 8 KiB."""
+    """After three turns of one trajectory for each decode node, whose context is 800 tokens of 8 KiB."""
 
     nodes: dict[str, Any]  # status
     device: dict[str, int]  # bytes of the first host's devices, by ``eth0/rx``
@@ -156,20 +168,31 @@ class Found:
 
     def moved(self, nic: str, way: str) -> int:
         """Bytes by our own count."""
-        return int(self.nodes[nic.partition("/")[0]]["nics"][f"{nic}/{way}"]["bytes"])
+        return int(self._row(nic, way)["bytes"])
+
+    def carried(self, nic: str, way: str) -> float:
+        """Bytes of these that were on its device, whose link they kept busy."""
+        row = self._row(nic, way)
+        return float(row["busy_s"] * row["rate_bytes_per_s"])
+
+    def _row(self, nic: str, way: str) -> dict[str, Any]:
+        row: dict[str, Any] = self.nodes[nic.partition("/")[0]]["nics"][f"{nic}/{way}"]
+        return row
 
     def both_ways(self, device: str) -> int:
         return self.device[f"{device}/rx"] + self.device[f"{device}/tx"]
 
     @property
-    def far_from_storage(self) -> str:
-        """The node whose reads and writes cross a cable: on each host is one."""
-        return "d0" if self.storage.endswith(".1") else "p0"
+    def far_from_storage(self) -> list[str]:
+        """The nodes whose reads and writes cross a cable."""
+        transports = self.nodes["p0"]["transports"]
+        here = {"p0", *(peer for peer, why in transports.items() if why.startswith("shared_memory: "))}
+        return sorted(set(self.nodes) - here if self.storage.endswith(".1") else here)
 
     @property
     def storage_bytes(self) -> int:
         """That crossed a cable, by our own count."""
-        return sum(self.moved(f"{self.far_from_storage}/snic", way) for way in ("in", "out"))
+        return sum(self.moved(f"{node}/snic", way) for node in self.far_from_storage for way in ("in", "out"))
 
     @property
     def copied_bytes(self) -> int:
@@ -177,41 +200,35 @@ class Found:
         return sum(self.moved("p0/cnic0", way) for way in ("in", "out"))
 
 
-def run_on(hosts: Hosts, config: Path, node: dict[str, str]) -> Found:
-    """Three turns on one prefill and one decode node; both sides read, and blocks come from the storage node."""
+def run_on(hosts: Hosts, config: Path, node: dict[str, str], decode_nodes: int = 1, **more: Any) -> Found:
+    """Three turns on one prefill and some decode nodes; both sides read, and blocks come from the storage node."""
     values = {
-        **{"prefill_nodes": 1, "decode_nodes": 1, "model": "toy-llama-32l", "block_tokens": 16, "engine": {"cpus": 1}},
-        **{"node": node, "storage": {"access": "network"}, "scheduler": {"read_path": "round_robin"}},
+        **{
+            "prefill_nodes": 1,
+            "decode_nodes": decode_nodes,
+            "model": "toy-llama-32l",
+            "block_tokens": 16,
+            "engine": {"cpus": 1},
+        },
+        **{"node": node, "storage": {"access": "network"}, "scheduler": {"read_path": "round_robin"}, **more},
         "profile": {"s_per_flop": 1e-9, "overhead_s": 0.01, "prompt_tokens_per_s": 1e4, "new_tokens_per_s": 1e3},
     }
     config.write_text(yaml.safe_dump(values))
     address = f"{ADDRESSES[0]}:{PORT}"
-    done = hosts.run(SCRIPT.format(config=str(config), address=address, devices=tuple(CABLES)), 300)
+    names = ["t", "u"][:decode_nodes]
+    script = SCRIPT.format(config=str(config), address=address, devices=tuple(CABLES), names=names)
+    done = hosts.run(script, 300)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.strip().splitlines()[-1])
     assert told["right"] == [True] * 3
-    for node_status in told["nodes"].values():
-        whys = node_status["transports"].values()
-        assert all(why.startswith(("sockets: ", "nixl: ")) for why in whys), node_status["transports"]
     found = Found(told["nodes"], told["device"], told["storage"])
     assert found.copied_bytes > 10e6 and found.storage_bytes > 5e6
     return found
 
 
-def test_kv_goes_over_the_device_of_the_nodes_address_unless_another_is_named(hosts: Hosts, tmp_path: Path) -> None:
-    found = run_on(hosts, tmp_path / "auto.yaml", {})
-    assert found.device["eth0/tx"] >= found.moved("p0/cnic0", "out")
-    assert found.device["eth0/rx"] >= found.moved("p0/cnic0", "in")
-    far = found.far_from_storage
-    assert (
-        found.nodes[far]["devices"][f"{far}/snic"]
-        == f"eth0, the route to the storage node at {found.storage} goes by it"
-    )
-    assert found.both_ways("snic0") + found.both_ways("cnic0") < 0.01 * found.both_ways("eth0")
-
-
-def test_reads_go_over_the_storage_nic_and_copies_over_the_compute_nic(hosts: Hosts, tmp_path: Path) -> None:
-    found = run_on(hosts, tmp_path / "two.yaml", {"snic": "snic0", "cnic": "cnic0"})
+def test_reads_go_over_the_storage_nic_and_nixls_copies_over_the_compute_nic(hosts: Hosts, tmp_path: Path) -> None:
+    pytest.importorskip("nixl", reason="nixl is not installed")
+    found = run_on(hosts, tmp_path / "two.yaml", {"snic": "snic0", "cnic": "cnic0"}, transport="nixl")
     assert found.device["cnic0/tx"] >= found.moved("p0/cnic0", "out")
     assert found.device["cnic0/rx"] >= found.moved("p0/cnic0", "in")
     assert found.both_ways("snic0") >= found.storage_bytes
@@ -222,16 +239,35 @@ def test_reads_go_over_the_storage_nic_and_copies_over_the_compute_nic(hosts: Ho
         for row, nic in node["nics"].items():
             assert nic["device"] == ("snic0" if row.startswith(f"{name}/snic") else "cnic0")
             assert nic["rate_bytes_per_s"] and not nic["emulated"], "the link's own"
-            assert nic["busy_s"] * nic["rate_bytes_per_s"] == pytest.approx(nic["bytes"])
+            assert found.carried(*row.rsplit("/", 1)) == pytest.approx(nic["bytes"])
 
 
-def test_one_device_can_have_both_roles_and_it_is_said(hosts: Hosts, tmp_path: Path) -> None:
-    found = run_on(hosts, tmp_path / "one.yaml", {"snic": "cnic0", "cnic": "cnic0"})
+def test_sockets_can_share_a_device_with_the_reads_and_it_is_said(hosts: Hosts, tmp_path: Path) -> None:
+    found = run_on(hosts, tmp_path / "one.yaml", {"snic": "cnic0", "cnic": "cnic0"}, transport="sockets")
     assert found.both_ways("cnic0") >= found.copied_bytes + found.storage_bytes
     assert found.both_ways("snic0") < 0.01 * found.both_ways("cnic0")
     assert all(
         node["devices"]["both"].startswith("cnic0 is storage NIC and compute NIC") for node in found.nodes.values()
     )
+
+
+def test_kv_that_leaves_the_host_goes_over_the_device_of_the_nodes_address(hosts: Hosts, tmp_path: Path) -> None:
+    """Unless another is named. One decode node is beside the prefill node, with which it shares memory."""
+    beside = hosts.start_beside(0, "decode")
+    hosts.wait_up(3)
+    found = run_on(hosts, tmp_path / "auto.yaml", {}, decode_nodes=2, engine={"cpus": 2})  # so that one is on each host
+    beside.terminate()
+    ways = [why.partition(":")[0] for why in found.nodes["p0"]["transports"].values()]
+    assert ways.count("shared_memory") == 1
+    for way, counted in (("out", "tx"), ("in", "rx")):
+        assert 0 < found.carried("p0/cnic0", way) < found.moved("p0/cnic0", way)
+        assert found.device[f"eth0/{counted}"] >= found.carried("p0/cnic0", way)
+    for far in found.far_from_storage:
+        why = f"eth0, the route to the storage node at {found.storage} goes by it"
+        assert found.nodes[far]["devices"][f"{far}/snic"] == why
+    carried = sum(found.carried("p0/cnic0", way) for way in ("in", "out"))
+    assert found.both_ways("eth0") < 1.5 * (carried + found.storage_bytes), "memory that is shared is on no device"
+    assert found.both_ways("snic0") + found.both_ways("cnic0") < 0.01 * found.both_ways("eth0")
 
 
 def test_a_device_that_only_some_hosts_have_is_one_sentence(hosts: Hosts, tmp_path: Path) -> None:

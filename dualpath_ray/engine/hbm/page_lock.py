@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.memory import address_of
 from dualpath_ray.base.units import format_bytes
 
 _PORTABLE = 1  # cudaHostRegisterPortable: for every device of this process
@@ -17,7 +18,7 @@ def lock(memory: np.ndarray) -> None:
 
     Raises: ConfigError when the system does not let this process lock so much.
     """
-    status = torch.cuda.cudart().cudaHostRegister(memory.__array_interface__["data"][0], memory.nbytes, _PORTABLE)
+    status = torch.cuda.cudart().cudaHostRegister(address_of(memory), memory.nbytes, _PORTABLE)
     if int(status) != 0:
         raise ConfigError(
             f"node.pe_buffer_bytes and node.de_buffer_bytes: {format_bytes(memory.nbytes)} of a buffer cannot be page-locked "
@@ -27,4 +28,4 @@ def lock(memory: np.ndarray) -> None:
 
 def unlock(memory: np.ndarray) -> None:
     """Let the pages go: before the mapping ends."""
-    torch.cuda.cudart().cudaHostUnregister(memory.__array_interface__["data"][0])
+    torch.cuda.cudart().cudaHostUnregister(address_of(memory))

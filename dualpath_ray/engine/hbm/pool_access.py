@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.memory import address_of
 from dualpath_ray.engine.hbm.page_lock import lock
 from dualpath_ray.engine.hbm.port import BlockCopy
 from dualpath_ray.engine.hbm.probe import choose, probe
@@ -30,6 +31,6 @@ class PoolAccess:
 
     def layer_blocks(self, slots: np.ndarray) -> np.ndarray:
         """Addresses of layer 0 in these slots, uint64 [slots]; layer l stands ``l * layer_block_bytes`` further on."""
-        base: int = self._segment.bytes.__array_interface__["data"][0]
+        base = address_of(self._segment.bytes)
         first = base + self._segment.slots_offset + self.layout.header_bytes
         return np.asarray(slots, np.uint64) * np.uint64(self.layout.slot_bytes) + np.uint64(first)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dualpath_ray.base.memory import address_of
 from dualpath_ray.engine.hbm.copy_engine import CopyEngine
 from dualpath_ray.engine.hbm.kernels import KernelCopy
 from dualpath_ray.engine.hbm.port import BlockCopy, BlockList
@@ -56,7 +57,7 @@ def probe(pool: np.ndarray, block_bytes: int, stride_bytes: int, total_bytes: in
 
 
 def _probe(pool: np.ndarray, block_bytes: int, stride_bytes: int, total_bytes: int) -> list[Probed]:
-    base: int = pool.__array_interface__["data"][0]
+    base = address_of(pool)
     slots = np.random.default_rng(0).permutation(len(pool) // stride_bytes)
     slots = slots[: max(1, total_bytes // block_bytes)].astype(np.uint64)
     device = torch.empty(len(slots) * block_bytes, dtype=torch.uint8, device="cuda")

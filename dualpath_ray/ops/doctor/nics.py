@@ -61,37 +61,43 @@ def _wrong_with(nic: NicDevice, has_role: bool) -> tuple[Level, str]:
 
 
 def role_checks(
-    host: HostDevices, address: str, snic: str, cnics: Sequence[str], num_engines: int, on_gpus: bool
+    host: HostDevices,
+    address: str,
+    snic: str,
+    cnics: Sequence[str],
+    num_engines: int,
+    on_gpus: bool,
+    transport: str,
 ) -> tuple[list[Check], dict[str, list[str]]]:
     """Which device would be storage NIC and which compute NICs of a node on this host.
 
-    Args:    address: of this host in a Ray cluster; the others are the configuration's (``NodeConfig``).
-    Returns: what is wrong with the names, and device -> its roles.
+    Args:    address: of this host in a Ray cluster; the others are the configuration's (``NodeConfig`` and ``transport``).
+    Returns: what there is to say of the names, and device -> its roles.
     """
-    wrong: list[Check] = []
+    found: list[Check] = []
     roles: dict[str, list[str]] = {}
     storage = NicChoice(None, "")
     compute: list[NicChoice] = []
     try:
-        compute = choose_cnics(cnics, "this machine", host, num_engines, address, on_gpus)
+        compute = choose_cnics(cnics, "this machine", host, num_engines, address, on_gpus, transport)
         for engine, choice in enumerate(compute):
             which = "compute NIC" if num_engines == 1 else f"compute NIC {engine}"
             roles.setdefault(choice.name or "", []).append(f"{which} ({choice.why})")
     except ConfigError as error:
-        wrong.append(_wrong_name(CNIC_KEY, error))
+        found.append(_wrong_name(CNIC_KEY, error))
     try:
         if snic == AUTO:
             says = "auto: found when a system starts, by the route to its storage nodes; none where the store is files"
-            wrong.append(Check("storage NIC", says))
+            found.append(Check("storage NIC", says))
         else:
             storage = NicChoice(named_device(snic, SNIC_KEY, "this machine", host), f"named in {SNIC_KEY}")
             roles.setdefault(storage.name or "", []).append(f"storage NIC ({storage.why})")
     except ConfigError as error:
-        wrong.append(_wrong_name(SNIC_KEY, error))
-    if shared := both_roles(storage, compute):
-        wrong.append(Check("roles", shared, Level.WARNING, "name another device for one of them, if there is one"))
+        found.append(_wrong_name(SNIC_KEY, error))
+    if shared := both_roles(storage, [choice.device for choice in compute]):
+        found.append(Check("roles", shared, Level.WARNING, "name another device for one of them, if there is one"))
     roles.pop("", None)
-    return wrong, roles
+    return found, roles
 
 
 def _wrong_name(key: str, error: ConfigError) -> Check:

@@ -39,10 +39,10 @@ def examine(config_file: Path | None, address: str | None) -> list[Check]:
 def _device_checks(host: HostDevices, config: ClusterConfig | None) -> list[Check]:
     address = address_towards(_FAR_AWAY) or "127.0.0.1"
     if config is None:
-        found, roles = role_checks(host, address, AUTO, [AUTO], max(1, len(host.gpus)), on_gpus=bool(host.gpus))
+        found, roles = role_checks(host, address, AUTO, [AUTO], max(1, len(host.gpus)), bool(host.gpus), "auto")
     else:
-        on_gpus = config.engine.device == "cuda"
-        found, roles = role_checks(host, address, config.node.snic, config.node.cnic, config.node.gpus, on_gpus)
+        node, on_gpus = config.node, config.engine.device == "cuda"
+        found, roles = role_checks(host, address, node.snic, node.cnic, node.gpus, on_gpus, config.transport)
     return [*gpu_checks(host), *nic_checks(host, roles), *found]
 
 

@@ -22,9 +22,15 @@ class FakeSys:
         self.pci(path, numa, vendor="0x10de", **{"class": "0x030200"})
 
     def nic(
-        self, name: str, path: str | None = None, numa: int = 0, speed: int | None = None, rdma: str | None = None
+        self,
+        name: str,
+        path: str | None = None,
+        numa: int = 0,
+        speed: int | None = None,
+        rdma: str | None = None,
+        port: int = 1,
     ) -> None:
-        """An interface, at ``path`` if it is on PCIe, with an RDMA device if that is named."""
+        """An interface, at ``path`` if it is on PCIe, with an RDMA device, on a port of that, if it is named."""
         if path is None:
             entry = self.root / "devices/virtual/net" / name
         else:
@@ -34,17 +40,23 @@ class FakeSys:
             self._link(entry / "device", function)
             self._link(function / "driver", self._folder(self.root / "bus/pci/drivers/mlx5_core"))
             if rdma:
-                self.rdma(rdma, path, numa)
+                self.rdma(rdma, path, numa, port=port)
+                self._write(entry / "dev_port", str(port - 1))
         self._write(entry / "operstate", "up")
         if speed is not None:
             self._write(entry / "speed", str(speed))
         self._link(self.root / "class/net" / name, entry)
 
-    def rdma(self, name: str, path: str, numa: int = 0, rate: str = "400 Gb/sec (4X NDR)") -> None:
+    def bond(self, name: str, *slaves: str) -> None:
+        self.nic(name)
+        self._write(self.root / "class/net" / name / "bonding/slaves", " ".join(slaves))
+        self._write(self.root / "class/net/bonding_masters", name)
+
+    def rdma(self, name: str, path: str, numa: int = 0, rate: str = "400 Gb/sec (4X NDR)", port: int = 1) -> None:
         function = self.pci(path, numa)
         entry = function / "infiniband" / name
-        self._write(entry / "ports/1/rate", rate)
-        self._write(entry / "ports/1/state", "4: ACTIVE")
+        self._write(entry / f"ports/{port}/rate", rate)
+        self._write(entry / f"ports/{port}/state", "4: ACTIVE")
         self._link(entry / "device", function)
         self._link(self.root / "class/infiniband" / name, entry)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.base.nic_choice import NicChoice, both_roles, choose_cnics, choose_snic, nearest_nics
+from dualpath_ray.base.nic_choice import NicChoice, both_roles, choose_cnics, choose_snic, nearest_nics, ucx_devices
 from dualpath_ray.base.nic_devices import HostDevices, NicDevice, read_devices
 from dualpath_ray.base.pci import PciPlace, distance
 from tests.unit.base.machines import FakeSys
@@ -35,13 +35,13 @@ def server(tmp_path):
 
 
 def test_every_gpu_gets_a_nic_of_its_own_behind_its_switch(server):
-    choices = choose_cnics(["auto"], "p0", server, 4, "10.0.0.1", on_gpus=True)
+    choices = choose_cnics(["auto"], "p0", server, 4, "10.0.0.1", True, "auto")
     assert [choice.name for choice in choices] == ["ib0", "ib1", "ib2", "ib3"]
     assert str(choices[2]) == "ib2, nearest to GPU 0000:80:10.0 (same switch)"
 
 
 def test_more_engines_than_gpus_share_them(server):
-    choices = choose_cnics(["auto"], "p0", server, 8, "10.0.0.1", on_gpus=True)
+    choices = choose_cnics(["auto"], "p0", server, 8, "10.0.0.1", True, "auto")
     assert (
         [choice.name for choice in choices[:4]]
         == [choice.name for choice in choices[4:]]
@@ -50,19 +50,59 @@ def test_more_engines_than_gpus_share_them(server):
 
 
 def test_engines_on_cpus_take_the_nodes_address(server):
-    assert {choice.name for choice in choose_cnics(["auto"], "p0", server, 4, "10.0.0.1", on_gpus=False)} == {"eth0"}
+    assert {choice.name for choice in choose_cnics(["auto"], "p0", server, 4, "10.0.0.1", False, "auto")} == {"eth0"}
 
 
 def test_without_rdma_nearness_counts_for_nothing():
     gpus = (PciPlace(("pci0000:00", "0000:00:01.0")),)
     host = HostDevices((ETH, STORAGE), gpus)
-    (choice,) = choose_cnics(["auto"], "p0", host, 1, "10.0.0.1", on_gpus=True)
+    (choice,) = choose_cnics(["auto"], "p0", host, 1, "10.0.0.1", True, "auto")
     assert str(choice) == "eth0, it has the node's address 10.0.0.1"
+
+
+def test_a_host_without_the_nodes_address_says_so():
+    (choice,) = choose_cnics(["auto"], "p0", HOST, 1, "203.0.113.9", False, "auto")
+    assert (choice.device, str(choice)) == (None, "no device here has the node's address 203.0.113.9")
+
+
+@pytest.fixture
+def pod(tmp_path):
+    """Behind a GPU's switch an RDMA device whose interface is in another network namespace."""
+    sys = FakeSys(tmp_path)
+    sys.nic("eth0")
+    sys.gpu("pci0000:00/0000:00:01.0/0000:01:00.0")
+    sys.rdma("mlx5_0", "pci0000:00/0000:00:01.0/0000:02:00.0")
+    return read_devices(tmp_path, {"eth0": ["10.0.0.1"]})
+
+
+@pytest.mark.parametrize(("transport", "expected"), [("auto", "mlx5_0"), ("nixl", "mlx5_0"), ("sockets", "eth0")])
+def test_rdma_needs_no_address(pod, transport, expected):
+    (choice,) = choose_cnics(["auto"], "p0", pod, 1, "10.0.0.1", True, transport)
+    assert choice.name == expected
+    assert ucx_devices(["auto"], [choice], pod) == ((choice.device,) if choice.device.rdma else ())
+    if expected == "mlx5_0":
+        assert choose_cnics(["mlx5_0"], "p0", pod, 1, "10.0.0.1", False, transport)[0].device is choice.device
+        return
+    with pytest.raises(ConfigError, match="^node.cnic: mlx5_0 of the host of p0 has no IPv4 address"):
+        choose_cnics(["mlx5_0"], "p0", pod, 1, "10.0.0.1", True, transport)
+
+
+@pytest.mark.parametrize(
+    ("names", "held_to"), [(["auto"], ()), (["eth0"], ("eth0",)), (["ib1", "ib0"], ("ib1", "ib0"))]
+)
+def test_engines_on_cpus_do_not_keep_ucx_from_rdma(server, names, held_to):
+    choices = choose_cnics(names, "p0", server, 2, "10.0.0.1", False, "nixl")
+    assert tuple(device.name for device in ucx_devices(names, choices, server)) == held_to
+
+
+def test_without_rdma_ucx_is_held_to_the_nodes_address():
+    choices = choose_cnics(["auto"], "p0", HOST, 2, "10.0.0.1", False, "nixl")
+    assert ucx_devices(["auto"], choices, HOST) == (ETH,)
 
 
 def test_names_are_one_for_all_or_one_each(server):
     def chosen(*names: str) -> list[str | None]:
-        return [choice.name for choice in choose_cnics(names, "p0", server, 2, "10.0.0.1", on_gpus=True)]
+        return [choice.name for choice in choose_cnics(names, "p0", server, 2, "10.0.0.1", True, "auto")]
 
     assert chosen("mlx5_3") == ["ib3", "ib3"]  # the same device by its other name
     assert chosen("ib2", "ib1") == ["ib2", "ib1"]
@@ -103,15 +143,15 @@ def test_a_device_that_cannot_be_used_is_an_error_that_names_the_key(name, says)
         choose_snic(name, "d0", HOST, {})
     assert says in str(caught.value)
     with pytest.raises(ConfigError, match="^node.cnic: ") as caught:
-        choose_cnics([name], "d0", HOST, 1, "10.0.0.1", False)
+        choose_cnics([name], "d0", HOST, 1, "10.0.0.1", False, "auto")
     assert says in str(caught.value)
 
 
 def test_one_device_in_both_roles_is_told():
-    snic, cnic, other = NicChoice(ETH, ""), NicChoice(ETH, ""), NicChoice(STORAGE, "")
-    assert both_roles(snic, [other, cnic]) is not None
-    assert both_roles(snic, [other]) is None
-    assert both_roles(NicChoice(None, ""), [NicChoice(None, "")]) is None
+    snic = NicChoice(ETH, "")
+    assert both_roles(snic, [STORAGE, ETH]) is not None
+    assert both_roles(snic, [STORAGE]) is None
+    assert both_roles(NicChoice(None, ""), [None]) is None
 
 
 bridges = st.sampled_from(["0000:00:01.0", "0000:00:02.0"])

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from dualpath_ray.base.nic_devices import NicDevice, address_towards, read_devices
+from dualpath_ray.base.nic_devices import NicDevice, address_towards, by_interface, read_devices
 from dualpath_ray.base.pci import PciPlace
 from tests.unit.base.machines import FakeSys
 
@@ -33,6 +33,39 @@ def test_an_rdma_device_without_an_interface_has_no_address(tmp_path):
     FakeSys(tmp_path).rdma("mlx5_0", SLOT)
     (nic,) = read_devices(tmp_path, {}).nics
     assert (nic.name, nic.rdma, nic.address, nic.up) == ("mlx5_0", "mlx5_0", None, True)
+
+
+def test_a_bond_has_the_rdma_device_of_what_it_joins(tmp_path):
+    """The address is the bond's, and the link and the place are the device's."""
+    fake = FakeSys(tmp_path)
+    fake.nic("eth1", SLOT, rdma="mlx5_bond_0")
+    fake.nic("eth2", SLOT.replace("01:00.0", "01:00.1"))
+    fake.bond("bond0", "eth1", "eth2")
+    host = read_devices(tmp_path, {"bond0": ["10.0.0.1"]})
+    bond = host.named("mlx5_bond_0")
+    assert bond is host.named("bond0") is host.carrying("10.0.0.1")
+    assert (bond.ucx_name, bond.rate_bps, bond.driver) == ("mlx5_bond_0:1", 400 * 10**9, "mlx5_core")
+    assert bond.place == host.named("eth1").place
+    assert [nic.name for nic in host.nics] == ["bond0", "eth1", "eth2"], "bonding_masters is none"
+    assert host.named("eth1").rdma is None
+
+
+def test_each_port_of_an_rdma_device_is_a_device(tmp_path):
+    fake = FakeSys(tmp_path)
+    for port in (1, 2):
+        fake.nic(f"eth{port}", SLOT, rdma="mlx4_0", port=port)
+    fake.rdma("mlx4_0", SLOT, rate="40 Gb/sec (4X QDR)", port=2)
+    host = read_devices(tmp_path, {})
+    assert [(nic.ucx_name, nic.rate_bps) for nic in host.nics] == [
+        ("mlx4_0:1", 400 * 10**9),
+        ("mlx4_0:2", 40 * 10**9),
+    ]
+    assert host.named("mlx4_0:2").name == "eth2"
+
+
+def test_addresses_with_labels_are_their_interfaces():
+    found = by_interface({"eth0": ["10.0.0.1"], "eth0:1": ["10.0.0.2"], "lo": ["127.0.0.1"]})
+    assert found == {"eth0": ["10.0.0.1", "10.0.0.2"], "lo": ["127.0.0.1"]}
 
 
 @pytest.mark.parametrize(("speed", "rate_bps"), [(25_000, 25 * 10**9), (-1, None), (None, None)])

@@ -48,8 +48,8 @@ def test_nics_are_told_with_driver_rate_address_and_role(tmp_path):
     fake.nic("lo")
     fake.gpu("pci0000:00/0000:00:01.0/0000:02:00.0")
     host = read_devices(tmp_path, {"eth0": ["10.0.0.1"], "ib0": ["10.2.0.1"], "lo": ["127.0.0.1"]})
-    wrong, roles = role_checks(host, "10.0.0.1", "eth0", ["auto"], 1, on_gpus=True)
-    assert wrong == []
+    found, roles = role_checks(host, "10.0.0.1", "eth0", ["auto"], 1, True, "auto")
+    assert found == []
     assert [(check.name, check.says) for check in nic_checks(host, roles)] == [
         ("NIC eth0", "mlx5_core, link 25 Gbps, 10.0.0.1, no RDMA: storage NIC (named in node.snic)"),
         (
@@ -61,16 +61,16 @@ def test_nics_are_told_with_driver_rate_address_and_role(tmp_path):
 
 def test_one_device_in_both_roles_is_a_warning_and_a_wrong_name_an_error():
     host = HostDevices((NicDevice("eth0", None, ("10.0.0.1",), up=True),))
-    (both,), _ = role_checks(host, "10.0.0.1", "eth0", ["auto"], 1, on_gpus=False)
+    (both,), _ = role_checks(host, "10.0.0.1", "eth0", ["auto"], 1, False, "auto")
     assert both.level is Level.WARNING and both.says.startswith("eth0 is storage NIC and compute NIC at once")
-    (wrong,), _ = role_checks(host, "10.0.0.1", "eth9", ["auto"], 1, on_gpus=False)
+    (wrong,), _ = role_checks(host, "10.0.0.1", "eth9", ["auto"], 1, False, "auto")
     assert (wrong.name, wrong.level) == ("node.snic", Level.ERROR)
     assert wrong.says == "this machine has no network device eth9; it has eth0 (10.0.0.1)"
 
 
 def test_a_device_with_a_role_that_is_down_is_an_error():
     host = HostDevices((NicDevice("eth0", None, ("10.0.0.1",)), NicDevice("eth1")))
-    _, roles = role_checks(host, "10.0.0.1", "eth0", ["eth0"], 1, on_gpus=False)
+    _, roles = role_checks(host, "10.0.0.1", "eth0", ["eth0"], 1, False, "auto")
     assert [check.level for check in nic_checks(host, roles)] == [Level.ERROR, Level.OK]
 
 

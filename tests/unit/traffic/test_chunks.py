@@ -1,4 +1,4 @@
-"""A copy over an emulated NIC: its bytes flow while the schedule says so."""
+"""A copy over a NIC: over an emulated one its bytes flow while the schedule says so."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.effects import CopyPool, OpDone, Send
 from dualpath_ray.traffic.messages import Grant, Granted
-from dualpath_ray.traffic.nic import CHUNK_S, LEAST_CHUNK_BYTES, Nic, NicQueue
+from dualpath_ray.traffic.nic import CHUNK_S, LEAST_CHUNK_BYTES, Direction, Nic, NicQueue
 from dualpath_ray.transport.port import CopyBatch
 
 RATE, LEAST = 10_000.0, 64
@@ -74,6 +74,20 @@ def test_what_is_not_emulated_stays_whole(pool, nbytes):
     context.transfer("d0", 0, 0, True, batch, lambda: None)
     context.poll_nics()
     assert [e.batch for e in context.outbox if isinstance(e, CopyPool)] == [batch]
+
+
+@pytest.mark.parametrize("driven_here", [True, False])
+def test_only_copies_that_leave_the_host_keep_a_link_busy(pool, driven_here):
+    context = node(pool, None)
+    context.on_host = frozenset({"d0"})
+    context.cnics[0].carried_by("eth1", RATE)
+    for peer in ("d0", "d1"):
+        if driven_here:
+            context.transfer(peer, 0, 0, True, ranges([500]), lambda: None)
+        else:
+            context.on_grant(peer, Grant(1, 0, Direction.OUT, 500))
+    context.poll_nics()
+    assert context.cnics[0][Direction.OUT].busy_until(0.0) == (500 / RATE, 1000)
 
 
 @given(st.floats(1, 1e11))

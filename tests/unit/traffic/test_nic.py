@@ -120,6 +120,16 @@ def test_the_rate_of_a_real_link_is_reported_and_slows_nothing_down(arrivals):
     assert (queue.rate_bytes_per_s, queue.reported_bytes_per_s) == (None, RATE)
 
 
+def test_what_no_device_carries_keeps_no_link_busy():
+    nic = Nic("p0/cnic0", None, None)
+    nic.carried_by("eth1", RATE)
+    queue = nic[Direction.OUT]
+    queue.submit("elsewhere", 300, KV, 0.0)
+    queue.submit("here", 500, KV, 0.0, on_device=False)
+    finish_all(queue)
+    assert queue.busy_until(1.0) == (0.3, 800)
+
+
 def test_an_emulated_rate_is_what_utilisation_is_a_share_of():
     nic = Nic("p0/snic", RATE, RATE / 2)
     nic.carried_by("eth1", 10 * RATE)

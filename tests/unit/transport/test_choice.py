@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import TransportError
 from dualpath_ray.transport.choice import AutoTransport, choose
+from dualpath_ray.transport.sockets import SocketTransport
 from tests.unit.transport.conftest import batch, without_nixl
 
 names = st.sampled_from(["sockets", "nixl", "other"])
@@ -73,6 +74,26 @@ def test_on_one_host_nixl_is_not_even_loaded(make_pair, monkeypatch):
     assert alone.choices["d0"].name == "sockets" and "nixl" not in alone.choices["d0"].why
     alone.close()
     other.close()
+
+
+def test_nixl_is_given_up_after_two_peers_that_it_does_not_reach(make_pair, monkeypatch):
+    """Each takes it ten seconds, and a firewall is the same for all."""
+    tried = []
+
+    class Shut(SocketTransport):
+        def connect(self, peer, description):
+            tried.append(peer)
+            raise TransportError("no answer")
+
+    monkeypatch.setattr(
+        "dualpath_ray.transport.choice.NixlTransport", lambda node, segment, device: Shut(node, segment)
+    )
+    pair = make_pair("auto")
+    for peer in ("d0", "d1", "d2", "d3"):
+        pair.transport.connect(peer, elsewhere(pair.peer.describe()))
+    whys = [choice.why.partition("; ")[2] for choice in pair.transport.choices.values()]
+    assert tried == ["d0", "d1"]
+    assert whys == ["nixl: no answer"] * 2 + ["nixl: not tried, since it failed with d0 and d1"] * 2
 
 
 def test_a_peer_that_nothing_reaches_is_named(make_pair):
