@@ -73,21 +73,20 @@ def test_other_architectures_on_two_decode_nodes(model: str) -> None:
         assert {t.decode_engine for t in record.turns} == {"d0/e0", "d1/e0"}
 
 
-@pytest.mark.parametrize(("model", "kv_dtype"), [("toy-qwen2", "float8_e4m3"), ("toy-deepseek-v3.2", "bfloat16")])
-def test_rounded_kv_gives_the_tokens_of_the_model_with_rounded_kv(model: str, kv_dtype: str) -> None:
-    with running({"model": model, "engine.kv_dtype": kv_dtype}) as (system, client):
+def test_rounded_kv_gives_the_tokens_of_the_model_with_rounded_kv() -> None:
+    with running({"model": "toy-qwen2", "engine.kv_dtype": "float8_e4m3"}) as (system, client):
         record = roll_out(system, client, trajectories())
         full = system.plan.description.num_layers * system.plan.description.bytes_per_token_layer("float32")
-        assert system.plan.layout.token_bytes * 4 == full * {"float8_e4m3": 1, "bfloat16": 2}[kv_dtype]
+        assert system.plan.layout.token_bytes * 4 == full
         assert check(system, record).num_wrong == 0
 
 
-@pytest.mark.parametrize("transport", ["sockets", "nixl", "collective", "rdt"])
+@pytest.mark.parametrize("transport", ["sockets", "nixl"])
 def test_every_transport_gives_the_same_tokens(transport: str) -> None:
-    if transport in ("nixl", "rdt"):
-        pytest.importorskip("nixl", reason="nixl is not installed")
-    prefill_nodes = 2 if transport == "collective" else 1  # a group of three; RDT's agents take a core each
-    with running({"transport": transport, "prefill_nodes": prefill_nodes}) as (system, client):
+    """Ray's own channels: tests/slow/ray."""
+    if transport == "nixl":
+        pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    with running({"transport": transport}) as (system, client):
         record = roll_out(system, client, trajectories(3))
         assert check(system, record).identical and record.load_failures == 0
         assert record.cnic_bytes["p0"]["out"] > 0

@@ -14,6 +14,7 @@ from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import Segment, segment_path, sweep
 from dualpath_ray.transport.load import Around, make_transport
 from dualpath_ray.transport.port import AskPeer, CopyBatch
+from tests.ray.systems import check, roll_out, running, trajectories
 from tests.unit.transport.cases import CASES
 from tests.unit.transport.conftest import LAYOUT, STAGING, Pair, batch
 
@@ -106,6 +107,17 @@ def pair(request: pytest.FixtureRequest, make_pair: MakePair) -> Pair:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_promise(pair: Pair, case: Callable[[Pair], None]) -> None:
     case(pair)
+
+
+@pytest.mark.parametrize("transport", ["collective", "rdt"])
+def test_the_main_job_gives_the_same_tokens(transport: str) -> None:
+    if transport == "rdt":
+        pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    prefill_nodes = 2 if transport == "collective" else 1  # a group of three; RDT's agents take a core each
+    with running({"transport": transport, "prefill_nodes": prefill_nodes}) as (system, client):
+        record = roll_out(system, client, trajectories(3))
+        assert check(system, record).identical and record.load_failures == 0
+        assert record.cnic_bytes["p0"]["out"] > 0
 
 
 @pytest.mark.parametrize("transport", ["collective", "rdt"])
