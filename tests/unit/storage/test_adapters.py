@@ -89,6 +89,25 @@ def test_a_nixl_read_that_does_not_end_keeps_its_memory_and_file(tmp_path, layou
     store.close()
 
 
+def test_a_nixl_read_that_the_plugin_refuses_has_ended_and_keeps_nothing(
+    tmp_path, layout, pool, make_block, monkeypatch
+):
+    pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    store = LocalBlockStore(tmp_path / "store", layout, io=NixlIo("POSIX"))
+    store.attach(pool.memory, pool.path)
+    store.write(A, make_block(A))
+    real_open, before = os.open, len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", lambda path, flags, *mode: real_open(path, flags | os.O_WRONLY, *mode))
+        for _ in range(3):
+            with pytest.raises(StorageError, match=rf"cannot read block {A.hex()[:16]} .* could not read: ") as error:
+                store.read(A, pool.slot())
+            assert not isinstance(error.value, UnendedReadError)
+    assert len(os.listdir("/proc/self/fd")) == before
+    store.read(A, pool.slot())
+    store.close()
+
+
 def test_3fs_needs_its_binding_and_a_mount(tmp_path, layout, monkeypatch):
     with pytest.raises(ConfigError, match=r"storage\.store: usrbio needs 3FS's Python package"):
         open_store("usrbio", str(tmp_path), layout)
