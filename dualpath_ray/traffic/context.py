@@ -168,7 +168,7 @@ class NodeContext:
     def has_room(self, num_slots: int, held: int = 0) -> bool:
         """Whether so many slots are free now. Ends the system when they never will be, since reads that never ended keep them.
 
-        Args: held: slots that the request has already.
+        Args: held: further ones that the request needs at the same time and shares with others.
         """
         pool = self.pool
         if pool.num_lost and held + num_slots > pool.num_slots - pool.num_lost:
