@@ -109,7 +109,7 @@ def test_a_block_cut_short_is_an_error_that_names_it_and_the_others_are_read(wri
     shorten(written, A, block)
     for _ in range(3):
         with pytest.raises(
-            StorageError, match=rf"short read of block {A.hex()[:16]} in .*: {len(block) // 2} of {len(block)}"
+            StorageError, match=rf"{A.hex()[:16]} is corrupt: short read in .*: {len(block) // 2} of {len(block)}"
         ):
             written.read(A, new_slot())
     read_verified(written, B, new_slot(), layout)
