@@ -16,7 +16,7 @@ from dualpath_ray.base.nixl_agent import (
     make_agent,
     run_transfer,
 )
-from dualpath_ray.storage.file_io import IO_LIMIT_S, UnendedIoError
+from dualpath_ray.storage.file_io import IO_LIMIT_S, UnendedIoError, refuse_if_stuck
 
 _OPTIONS = {"POSIX": {"use_uring": "true"}}
 _MOST_AT_ONCE = {"GDS": 16 << 20}  # bytes; it cuts what is longer, and where one part has failed the others may move
@@ -55,6 +55,7 @@ class NixlIo:
         self._move("WRITE", fd, slot)
 
     def _move(self, operation: str, fd: int, slot: np.ndarray) -> None:
+        refuse_if_stuck(self._unended)
         agent, backends, size = self._agent, [self._plugin], len(slot)
         registered = []
         try:

@@ -5,6 +5,9 @@ import os
 import pytest
 
 from dualpath_ray.base.errors import ConfigError, StorageError, UnendedReadError
+from dualpath_ray.base.nixl_agent import NixlUnendedError
+from dualpath_ray.storage import nixl_io
+from dualpath_ray.storage.file_io import MOST_UNENDED
 from dualpath_ray.storage.load import open_store
 from dualpath_ray.storage.local import LocalBlockStore
 from dualpath_ray.storage.nixl_io import NixlIo
@@ -71,6 +74,46 @@ def test_a_3fs_write_that_does_not_end_leaves_no_block(stuck_3fs, pool, make_blo
     fake.stuck = False
     fake.end_late()
     assert list(store.scan()) == []
+
+
+def give_up_all_that_a_stuck_store_may_keep(store, pool):
+    for _ in range(MOST_UNENDED):
+        with pytest.raises(UnendedReadError):
+            store.read(A, pool.slot())
+
+
+def check_that_it_refuses_at_once_and_keeps_nothing_more(store, pool, make_block):
+    block, before = make_block(B), len(os.listdir("/proc/self/fd"))
+    for call in (lambda: store.read(A, pool.slot()), lambda: store.write(B, block)):
+        with pytest.raises(StorageError, match=f"{MOST_UNENDED} operations of this store have not ended") as error:
+            call()
+        assert not isinstance(error.value, UnendedReadError)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_3fs_that_answers_nothing_gets_no_more_to_do(stuck_3fs, pool, make_block):
+    fake, store = stuck_3fs
+    store.write(A, make_block(A))
+    fake.stuck = True
+    give_up_all_that_a_stuck_store_may_keep(store, pool)
+    check_that_it_refuses_at_once_and_keeps_nothing_more(store, pool, make_block)
+    assert len(fake.late) == len(fake.registered) == MOST_UNENDED
+
+
+def test_a_nixl_store_that_answers_nothing_gets_no_more_to_do(tmp_path, layout, pool, make_block, monkeypatch):
+    pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    store = LocalBlockStore(tmp_path / "store", layout, io=NixlIo("POSIX"))
+    store.attach(pool.memory, pool.path)
+    store.write(A, make_block(A))
+
+    def never_ends(*transfer):
+        raise NixlUnendedError("the transfer did not end")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nixl_io, "run_transfer", never_ends)
+        give_up_all_that_a_stuck_store_may_keep(store, pool)
+    check_that_it_refuses_at_once_and_keeps_nothing_more(store, pool, make_block)
+    store.close()
 
 
 def test_a_nixl_read_that_does_not_end_keeps_its_memory_and_file(tmp_path, layout, pool, make_block):
