@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from dualpath_ray.base.errors import StorageError
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.hit_reads import HitReads, ResidentBlock, verified_prefix
@@ -88,8 +89,14 @@ class DecodeSide:
         num_blocks = self._context.layout.num_blocks(opened.prompt_tokens)
         reads_here = opened.read_path == ReadPath.DE
         keys = opened.hit_keys if reads_here else []
-        resident = len(keys) - self._reads.missing(keys)
-        if not self._context.has_room(num_blocks - resident, held=resident):
+        if pool.num_lost and num_blocks > pool.num_usable:
+            self._context.fail(
+                StorageError(
+                    f"{self._context.node} needs {num_blocks} slots of its buffer for one request, but of {pool.num_slots} "
+                    f"it has lost {pool.num_lost} to reads that did not end; see to its way to the store, then start again"
+                )
+            )
+        if self._reads.missing(keys) + num_blocks - len(keys) > pool.num_free:
             return False
         own = pool.lease(num_blocks - len(keys), opened.request_id, opened.attempt)
         assert own is not None

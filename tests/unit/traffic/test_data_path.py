@@ -299,6 +299,21 @@ def test_requests_that_lose_slots_leave_each_other_the_rest(seed):
         assert None not in made.ended.values() and made.total("lost_slots") == 6
 
 
+@pytest.mark.parametrize("lost", [1, 7])
+def test_a_hit_that_lost_slots_leave_no_room_for_is_cut(lost):
+    """The PE buffer holds exactly one longest hit, until reads that do not end keep some of its slots."""
+    with world(Setup(pe_slots=7), seed=3) as made:
+        context = _stored_context(made)
+        made.unended_reads = lost
+        made.submit("t0#1", [*context, 5], 2, ReadPath.PE)
+        made.run()
+        assert made.submit("t1#1", [*context, 6], 2, ReadPath.PE).hit_blocks == 7
+        made.run()
+        assert None not in made.ended.values() and len(made.ended) == 3
+        assert made.nodes["d0"].engines[0].loaded_hits["t1#1", 1] == 7 - lost
+        assert made.nodes["p0"].core.context.pool.num_free == 7 - lost
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_request_that_waits_for_slots_goes_on_when_blocks_have_been_written(seed):
     """The prompt before keeps the pool until the storage NIC has taken its blocks; nothing else happens meanwhile."""
