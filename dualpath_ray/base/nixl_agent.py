@@ -26,6 +26,10 @@ class NixlUnendedError(NixlFailedError):
     """A transfer failed whose bytes may still move until its agent has ended: NIXL's cancelling does not stop them."""
 
 
+class NixlReportedError(NixlUnendedError):
+    """The library itself reported the failure: what failed has ended, and only other ranges of the transfer may move."""
+
+
 def make_agent(name: str, plugin: str, options: dict[str, str] | None = None, device: str | None = None) -> Any:
     """An agent with one plugin, e.g. UCX or POSIX.
 
@@ -71,7 +75,8 @@ def run_transfer(agent: Any, handle: Any, limit_s: float, meanwhile: Callable[[]
     """Start a prepared transfer, and return when it is done. The handle is released.
 
     Args:   meanwhile: called between two looks at the state; what it raises ends the wait.
-    Raises: NixlFailedError when the peer is lost; NixlUnendedError for all else, as when ``limit_s`` have passed.
+    Raises: NixlFailedError when the peer is lost; NixlReportedError for any other failure that the library reports;
+        NixlUnendedError when ``limit_s`` have passed.
     """
     try:
         state = agent.transfer(handle)
@@ -90,13 +95,13 @@ def run_transfer(agent: Any, handle: Any, limit_s: float, meanwhile: Callable[[]
     except Exception as error:  # see make_agent
         if type(error).__name__ == _LOST:
             raise NixlFailedError("the connection is lost") from error
-        raise NixlUnendedError(f"{type(error).__name__}: {error}") from error
+        raise NixlReportedError(f"{type(error).__name__}: {error}") from error
     finally:
         with contextlib.suppress(Exception):
             agent.release_xfer_handle(handle)
         handle._agent = None  # who keeps the error keeps the handle, which must not keep the agent alive: see end_agent
     if state != "DONE":
-        raise NixlUnendedError(f"the transfer ended as {state}")
+        raise NixlReportedError(f"the transfer ended as {state}")
 
 
 def end_agent(agent: Any) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.bench.rates import Sample, timed
+from dualpath_ray.cluster.plan import MOST_IO_DEPTH
 
-_DEPTHS = (1, 2, 4, 8, 16)
+_DEPTHS = tuple(2**n for n in range(MOST_IO_DEPTH.bit_length()))  # as deep as the stores that are held against it
 _PASSES = 3  # of each depth, of which the median counts: one pass may meet a busy moment
 
 

@@ -1,5 +1,6 @@
 """Rates beside a limit, from rounds in which each way is measured once: a busy moment then meets all of them alike."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -51,11 +52,20 @@ def process_cpu_s(pid: int) -> float:
 
 
 def in_rounds(ways: Ways, rounds: int) -> dict[str, list[Sample]]:
-    """Measure every way once a round, each round in another order. Returns: samples by name, [rounds]."""
+    """Measure every way once a round. Returns: samples by name, [rounds].
+
+    The order is drawn for every two rounds, and the second of them runs backwards: what one way leaves behind, as in a
+    cache or a device's queue, is nobody's for good, and of two ways each goes first as often as the other.
+    """
     names = list(ways)
     found: dict[str, list[Sample]] = {name: [] for name in names}
+    draw = random.Random(0)
     for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+        if number % 2:
+            names.reverse()
+        else:
+            draw.shuffle(names)
+        for name in names:
             found[name].append(ways[name]())
     return found
 

@@ -166,6 +166,11 @@ class BufferPool:
     def num_slots(self) -> int:
         return len(self._table)
 
+    @property
+    def num_usable(self) -> int:
+        """Slots that are not lost."""
+        return self.num_slots - self.num_lost
+
     def lease(self, count: int, owner: str, attempt: int) -> list[int] | None:
         """``count`` slots for a request's attempt, or None when there are not that many free now."""
         if count > len(self._free):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import ray
 
+from dualpath_ray.base.errors import BlockNotFoundError, CorruptBlockError
 from dualpath_ray.base.nic_choice import AUTO, SNIC_KEY, named_device
 from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.types import CLIENT_SILENT_S
@@ -125,30 +126,37 @@ class StorageNode:
 
         The reader's word is not enough: its mount may be gone, or its memory bad, and others read the blocks well.
 
-        Returns: per key, whether the block is in the store, intact.
+        Returns: per key, whether the block is in the store, intact as far as this node can tell.
         """
         with self._changed:  # one that is being written anew is not the one that was read
             here = [key for key in keys if self._index.is_committed(key)]
             self._suspected.update(here)
         removed = 0
         try:
-            intact = {key for key in here if self._is_intact(key)}
-            removed = self._forget(lambda: self._index.invalidate([key for key in here if key not in intact]))
+            bad = self._bad(here)
+            removed = self._forget(lambda: self._index.invalidate(bad))
         finally:
             with self._changed:
                 self._suspected.subtract(here)
                 self._suspected = +self._suspected  # drops what is at zero
                 self._totals["corrupt_blocks"] += removed
                 self._changed.notify_all()
-        return [key in intact for key in keys]
+        return [key in here and key not in bad for key in keys]
 
-    def _is_intact(self, key: bytes) -> bool:
+    def _bad(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Those that are corrupt or missing. A read that fails says nothing of its block, and ends the search: the device is
+        at fault, and others wait for this to be over.
+        """
         slot = np.frombuffer(mmap.mmap(-1, self._layout.slot_bytes), np.uint8)  # on a page, as direct I/O wants it
-        try:
-            read_verified(self._store, key, slot, self._layout)
-        except Exception:  # a store of the user's own may raise anything
-            return False
-        return True
+        bad = []
+        for key in keys:
+            try:
+                read_verified(self._store, key, slot, self._layout)
+            except (BlockNotFoundError, CorruptBlockError):
+                bad.append(key)
+            except Exception:  # a store of the user's own may raise anything
+                break
+        return bad
 
     @ray.method(concurrency_group="wait")
     def await_written(self, keys: Sequence[bytes], timeout_s: float) -> list[bool]:

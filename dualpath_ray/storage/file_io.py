@@ -1,6 +1,8 @@
 """How the bytes of a block file get into a slot and out of it: the port of ``LocalBlockStore``, and the kernel's own way."""
 
+import errno
 import os
+from collections.abc import Sized
 from typing import Protocol
 
 import numpy as np
@@ -8,10 +10,19 @@ import numpy as np
 from dualpath_ray.base.units import PAGE_BYTES
 
 IO_LIMIT_S = 300.0  # of one block: longer than disks and 3FS try again by themselves, so who takes it is broken
+MOST_UNENDED = 16  # operations of a store; each keeps memory and a file, and so would every further one
 
 
 class UnendedIoError(OSError):
     """Bytes may still move: what was registered for them, the slot and the file's number stay in use for good."""
+
+
+def refuse_if_stuck(unended: Sized) -> None:
+    """Before each operation. Args: unended: operations that did not end. Raises: OSError once they are too many."""
+    if len(unended) >= MOST_UNENDED:
+        raise OSError(
+            errno.EIO, f"{len(unended)} operations of this store have not ended; see to the store, then start again"
+        )
 
 
 class FileIo(Protocol):

@@ -82,7 +82,7 @@ class LocalBlockStore:
             kind = UnendedReadError if isinstance(error, UnendedIoError) else StorageError
             raise kind(f"cannot read block {key.hex()[:16]} in {self.name}: {error.strerror}") from error
         if done < len(slot):
-            raise StorageError(f"short read of block {key.hex()[:16]} in {self.name}: {done} of {len(slot)} bytes")
+            raise CorruptBlockError(key.hex()[:16], f"short read in {self.name}: {done} of {len(slot)} bytes")
 
     def write(self, key: bytes, slot: np.ndarray) -> None:
         """See BlockStore.write. Its bytes are on the device before its name is, and its name before this returns.

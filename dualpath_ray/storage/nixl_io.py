@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.base.nixl_agent import NixlFailedError, NixlMissingError, NixlUnendedError, make_agent, run_transfer
-from dualpath_ray.storage.file_io import IO_LIMIT_S, UnendedIoError
+from dualpath_ray.base.nixl_agent import (
+    NixlMissingError,
+    NixlReportedError,
+    NixlUnendedError,
+    make_agent,
+    run_transfer,
+)
+from dualpath_ray.storage.file_io import IO_LIMIT_S, UnendedIoError, refuse_if_stuck
 
 _OPTIONS = {"POSIX": {"use_uring": "true"}}
+_MOST_AT_ONCE = {"GDS": 16 << 20}  # bytes; it cuts what is longer, and where one part has failed the others may move
 
 
 class NixlIo:
@@ -48,6 +55,7 @@ class NixlIo:
         self._move("WRITE", fd, slot)
 
     def _move(self, operation: str, fd: int, slot: np.ndarray) -> None:
+        refuse_if_stuck(self._unended)
         agent, backends, size = self._agent, [self._plugin], len(slot)
         registered = []
         try:
@@ -59,11 +67,11 @@ class NixlIo:
             handle = agent.initialize_xfer(operation, memory, file, agent.name, backends=backends)
             run_transfer(agent, handle, self._limit_s)
         except NixlUnendedError as error:
+            if isinstance(error, NixlReportedError) and size <= _MOST_AT_ONCE.get(self._plugin, size):
+                raise OSError(errno.EIO, f"NIXL {self._plugin} could not {operation.lower()}: {error}") from error
             registered.clear()
             self._unended.append(slot)
             raise UnendedIoError(errno.EIO, f"NIXL {self._plugin} {operation.lower()}: {error}") from error
-        except NixlFailedError as error:
-            raise OSError(errno.EIO, f"NIXL {self._plugin} could not {operation.lower()}: {error}") from error
         except Exception as error:  # its bindings raise classes of their own, without a common one
             raise OSError(errno.EIO, f"NIXL {self._plugin}: {type(error).__name__}: {error}") from error
         finally:

@@ -59,7 +59,7 @@ class ObjectBlockStore:
         except OSError as error:
             raise StorageError(f"cannot read block {key.hex()[:16]} in {self.name}: {_first_line(error)}") from error
         if done < len(slot):
-            raise StorageError(f"short read of block {key.hex()[:16]} in {self.name}: {done} of {len(slot)} bytes")
+            raise CorruptBlockError(key.hex()[:16], f"short read in {self.name}: {done} of {len(slot)} bytes")
 
     def write(self, key: bytes, slot: np.ndarray) -> None:
         """See BlockStore.write."""

@@ -28,8 +28,8 @@ class BlockStore(Protocol):
     def read(self, key: bytes, slot: np.ndarray) -> None:
         """Fill ``slot`` with the sealed block; its bytes are not verified here.
 
-        Raises: BlockNotFoundError; StorageError when fewer bytes than a block are there or the read fails;
-            UnendedReadError when the device may write into ``slot`` yet: nobody may use it again.
+        Raises: BlockNotFoundError; CorruptBlockError when fewer bytes than a block are there; StorageError when the read
+            fails; UnendedReadError when the device may write into ``slot`` yet: nobody may use it again.
         """
         ...
 

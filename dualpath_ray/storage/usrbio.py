@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.storage.file_io import IO_LIMIT_S, KernelIo, UnendedIoError
+from dualpath_ray.storage.file_io import IO_LIMIT_S, KernelIo, UnendedIoError, refuse_if_stuck
 
 _ENTRIES = 8  # of a ring, which serves one thread: one operation at a time
 
@@ -65,6 +65,7 @@ class UsrbioIo:
             raise OSError(0, f"wrote {moved} of {len(slot)} bytes")
 
     def _move(self, fd: int, slot: np.ndarray, for_read: bool) -> int:
+        refuse_if_stuck(self._unended)
         offset = self._offset(slot)
         if offset is None:  # not of the pool: through the mount
             return self._through_mount(fd, slot, for_read)

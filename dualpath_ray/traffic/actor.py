@@ -398,7 +398,12 @@ class TrafficManager:
         return node
 
     def stop(self) -> None:
-        """End the threads and remove segment and socket."""
+        """End the threads and remove segment and socket: first their names, for a read that is stuck may outlast this call.
+
+        Who has mapped the segment keeps its memory.
+        """
+        self._segment.unlink()
+        link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
         self._stopping = True
         self._events.put(None)
         self._server.close()
@@ -410,8 +415,6 @@ class TrafficManager:
         self._transport.close()  # first: copies that are stuck end with it
         self._copy.shutdown(cancel_futures=True)
         self._store.close()
-        self._segment.unlink()
-        link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
 
 
 def _link_rate(link: NicChoice | Carriers) -> float | None:

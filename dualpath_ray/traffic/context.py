@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dualpath_ray.base.errors import DualPathError, StorageError, TransportError
+from dualpath_ray.base.errors import DualPathError, TransportError
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import BufferPool
@@ -164,21 +164,6 @@ class NodeContext:
         if self.now_s < self._read_again_s:
             times.append(self._read_again_s)
         return min((t for t in times if t is not None), default=None)
-
-    def has_room(self, num_slots: int, held: int = 0) -> bool:
-        """Whether so many slots are free now. Ends the system when they never will be, since reads that never ended keep them.
-
-        Args: held: slots that the request has already.
-        """
-        pool = self.pool
-        if pool.num_lost and held + num_slots > pool.num_slots - pool.num_lost:
-            self.fail(
-                StorageError(
-                    f"{self.node} needs {held + num_slots} slots of its buffer for one request, but of {pool.num_slots} "
-                    f"it has lost {pool.num_lost} to reads that did not end; see to its way to the store, then start again"
-                )
-            )
-        return num_slots <= pool.num_free
 
     # places ----------------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from dualpath_ray.base.errors import StorageError
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.hit_reads import HitReads, ResidentBlock, verified_prefix
@@ -34,7 +35,6 @@ class _Sink:
     opened_s: float
     shared: list[ResidentBlock] = field(default_factory=list)
     own: list[int] = field(default_factory=list)
-    missing: int = 0  # slots of its own still to come, in the place of hit blocks that failed
     read: tuple[float, float, int] = (0.0, 0.0, 0)  # seconds waiting for slots, seconds reading, bytes
     leased: bool = False
     offered: bool = False
@@ -53,7 +53,6 @@ class DecodeSide:
         self._context, self._reads, self._write_back = context, reads, write_back
         self._sinks: dict[tuple[str, int], _Sink] = {}  # by request and attempt
         self._waiting: deque[tuple[str, int]] = deque()  # for DE slots, in order
-        self._short: deque[tuple[str, int]] = deque()  # these have begun, so they go before those that wait
         write_back.on_free = self.lease_waiting
 
     @property
@@ -79,13 +78,6 @@ class DecodeSide:
 
     def lease_waiting(self) -> None:
         """Start the requests whose slots are free now, in order. Call after slots became free."""
-        waiting, self._short = self._short, deque()
-        for key in waiting:  # not only the first: what one of them gives up at its end may be what another waits for
-            sink = self._sinks.get(key)
-            if sink is not None and not self._fill(sink):
-                self._short.append(key)
-        if self._short:
-            return
         while self._waiting:
             sink = self._sinks.get(self._waiting[0])
             if sink is not None and not self._lease(sink):
@@ -97,7 +89,14 @@ class DecodeSide:
         num_blocks = self._context.layout.num_blocks(opened.prompt_tokens)
         reads_here = opened.read_path == ReadPath.DE
         keys = opened.hit_keys if reads_here else []
-        if not self._context.has_room(self._reads.missing(keys) + num_blocks - len(keys)):
+        if pool.num_lost and num_blocks > pool.num_usable:
+            self._context.fail(
+                StorageError(
+                    f"{self._context.node} needs {num_blocks} slots of its buffer for one request, but of {pool.num_slots} "
+                    f"it has lost {pool.num_lost} to reads that did not end; see to its way to the store, then start again"
+                )
+            )
+        if self._reads.missing(keys) + num_blocks - len(keys) > pool.num_free:
             return False
         own = pool.lease(num_blocks - len(keys), opened.request_id, opened.attempt)
         assert own is not None
@@ -110,31 +109,37 @@ class DecodeSide:
         def read(blocks: list[ResidentBlock], read_bytes: int) -> None:
             good = verified_prefix(blocks)
             sink.shared = blocks[:good]
-            sink.missing = len(blocks) - good  # what failed is computed again, into slots of the request's own
-            sink.read = (started - sink.opened_s, self._context.now_s - started, read_bytes)
+            sink.read = (started - sink.opened_s, self._context.now_s - started, sink.read[2] + read_bytes)
             self._reads.release(blocks[good:])
             if sink.closing:
                 self._drop(sink)
-            elif not sink.missing:
+                return
+            # What failed is computed again, into slots of the request's own.
+            instead = pool.lease(len(blocks) - good, opened.request_id, opened.attempt)
+            if instead is None:
+                self._begin_again(sink, good)
+            else:
+                sink.own = instead + sink.own
                 self._offer(sink, good)
-            else:  # others may hold the failed blocks until they hear of it: then there is no slot yet
-                self._short.append((opened.request_id, opened.attempt))
-                self.lease_waiting()
 
         taken = self._reads.acquire(keys, opened.being_written, opened.request_id, opened.attempt, read)
         assert taken
         return True
 
-    def _fill(self, sink: _Sink) -> bool:
-        """Replace the slots of failed blocks. All at once: of those that lost the same blocks one can always go on."""
+    def _begin_again(self, sink: _Sink, hit_blocks: int) -> None:
+        """Give everything back and wait for slots, first of all, with the hit as short as it turned out to be.
+
+        The slots of blocks that failed may be with others yet, or lost: who kept its own meanwhile would make others wait
+        who do the same.
+        """
         opened = sink.opened
-        if not self._context.has_room(sink.missing, held=len(sink.slots)):
-            return False
-        slots = self._context.pool.lease(sink.missing, opened.request_id, opened.attempt)
-        assert slots is not None
-        sink.own, sink.missing = slots + sink.own, 0
-        self._offer(sink, len(sink.shared))
-        return True
+        self._reads.release(sink.shared)
+        self._context.pool.release(sink.own)
+        sink.shared, sink.own, sink.leased = [], [], False
+        hit, being_written = opened.hit_keys[:hit_blocks], opened.being_written[:hit_blocks]
+        sink.opened = replace(opened, hit_keys=hit, being_written=being_written)
+        self._waiting.appendleft((opened.request_id, opened.attempt))
+        self.slots_freed()
 
     def _offer(self, sink: _Sink, hit_blocks: int) -> None:
         sink.offered = True
@@ -205,7 +210,7 @@ class DecodeSide:
         if sink is None or sink.closing or sink.complete:  # complete: the engine reads the slots, then says SinkLoaded
             return
         sink.closing = True
-        if sink.missing or not sink.leased:
+        if not sink.leased:
             self._drop(sink)
         elif sink.offered:
             self._context.send(sink.opened.prefill_node, Revoke(message.request_id, message.attempt))

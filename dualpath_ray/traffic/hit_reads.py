@@ -64,11 +64,9 @@ class HitReads:
 
         Returns: False, and nothing is held, when the pool has not enough free slots now.
         """
-        missing = self.missing(keys)
-        if not self._context.has_room(missing):
+        slots = self._context.pool.lease(self.missing(keys), owner, attempt)
+        if slots is None:
             return False
-        slots = self._context.pool.lease(missing, owner, attempt)
-        assert slots is not None
         blocks: list[ResidentBlock] = []
         unsettled = 0
 

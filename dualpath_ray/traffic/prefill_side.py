@@ -7,7 +7,7 @@ A request's PE slots are leased only once its DE buffer is: whoever holds PE slo
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -192,6 +192,13 @@ class PrefillSide:
     def _acquire(self, source: _Source) -> bool:
         opened, started = source.opened, self._context.now_s
         assert opened is not None
+        most = self._context.pool.num_usable
+        if len(opened.hit_keys) > most:  # lost slots do not come back, and a shorter hit is right, too
+            hit, being_written = opened.hit_keys[:most], opened.being_written[:most]
+            source.opened = opened = replace(opened, hit_keys=hit, being_written=being_written)
+        if not opened.hit_keys:
+            self._ready(source, started - source.opened_s, 0.0, 0)
+            return True
 
         def done(blocks: list[ResidentBlock], read_bytes: int) -> None:
             source.blocks, source.hit_blocks = blocks, verified_prefix(blocks)

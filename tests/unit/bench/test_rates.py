@@ -1,6 +1,8 @@
 """Rates beside a limit: ratios are taken within a round, and a benchmark of the store runs from end to end."""
 
 import json
+from collections import Counter
+from itertools import pairwise, permutations
 
 import pytest
 
@@ -17,12 +19,24 @@ def test_ratios_are_of_the_same_round():
     assert row.cpu_s_per_gb == pytest.approx(1e6)
 
 
-def test_every_way_is_measured_once_a_round_in_another_order():
+def order_of(names, rounds):
+    """What is measured in each round, one letter a way."""
     order = []
-    ways = {name: lambda name=name: order.append(name) or Sample(1, 1.0, 0.0) for name in "abc"}
-    found = in_rounds(ways, 3)
-    assert {name: len(samples) for name, samples in found.items()} == {"a": 3, "b": 3, "c": 3}
-    assert "".join(order) == "abcbcacab"
+    ways = {name: lambda name=name: order.append(name) or Sample(1, 1.0, 0.0) for name in names}
+    found = in_rounds(ways, rounds)
+    assert {name: len(samples) for name, samples in found.items()} == dict.fromkeys(names, rounds)
+    return ["".join(order[i : i + len(names)]) for i in range(0, len(order), len(names))]
+
+
+def test_every_way_is_measured_once_a_round_after_each_of_the_others():
+    rounds = order_of("abcd", 16)
+    assert all(sorted(each) == list("abcd") for each in rounds)
+    assert {pair for each in rounds for pair in pairwise(each)} == set(permutations("abcd", 2))
+    assert rounds == order_of("abcd", 16), "a second run measures in the same order"
+
+
+def test_of_two_ways_each_goes_first_as_often_as_the_other():
+    assert Counter(order_of("ab", 10)) == {"ab": 5, "ba": 5}
 
 
 def test_the_benchmark_of_the_store_reads_what_it_says(tmp_path, capsys):

@@ -5,6 +5,9 @@ import os
 import pytest
 
 from dualpath_ray.base.errors import ConfigError, StorageError, UnendedReadError
+from dualpath_ray.base.nixl_agent import NixlUnendedError
+from dualpath_ray.storage import nixl_io
+from dualpath_ray.storage.file_io import MOST_UNENDED
 from dualpath_ray.storage.load import open_store
 from dualpath_ray.storage.local import LocalBlockStore
 from dualpath_ray.storage.nixl_io import NixlIo
@@ -13,6 +16,11 @@ from dualpath_ray.storage.usrbio import UsrbioIo
 from tests.unit.storage.fake_3fs import Fake3fs
 
 A, B = (bytes([i]) * 32 for i in (1, 2))
+
+
+def num_open(store):
+    """Files of the store that this process has open: others come and go with NIXL agents."""
+    return sum(os.path.realpath(f"/proc/self/fd/{fd}").startswith(store.name) for fd in os.listdir("/proc/self/fd"))
 
 
 def test_3fs_reads_and_writes_pool_slots_through_rings(tmp_path, layout, pool, make_block, monkeypatch):
@@ -73,19 +81,77 @@ def test_a_3fs_write_that_does_not_end_leaves_no_block(stuck_3fs, pool, make_blo
     assert list(store.scan()) == []
 
 
+def give_up_all_that_a_stuck_store_may_keep(store, pool):
+    for _ in range(MOST_UNENDED):
+        with pytest.raises(UnendedReadError):
+            store.read(A, pool.slot())
+
+
+def check_that_it_refuses_at_once_and_keeps_nothing_more(store, pool, make_block):
+    block = make_block(B)
+    for call in (lambda: store.read(A, pool.slot()), lambda: store.write(B, block)):
+        with pytest.raises(StorageError, match=f"{MOST_UNENDED} operations of this store have not ended") as error:
+            call()
+        assert not isinstance(error.value, UnendedReadError)
+    assert num_open(store) == MOST_UNENDED
+
+
+def test_a_3fs_that_answers_nothing_gets_no_more_to_do(stuck_3fs, pool, make_block):
+    fake, store = stuck_3fs
+    store.write(A, make_block(A))
+    fake.stuck = True
+    give_up_all_that_a_stuck_store_may_keep(store, pool)
+    check_that_it_refuses_at_once_and_keeps_nothing_more(store, pool, make_block)
+    assert len(fake.late) == len(fake.registered) == MOST_UNENDED
+
+
+def test_a_nixl_store_that_answers_nothing_gets_no_more_to_do(tmp_path, layout, pool, make_block, monkeypatch):
+    pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    store = LocalBlockStore(tmp_path / "store", layout, io=NixlIo("POSIX"))
+    store.attach(pool.memory, pool.path)
+    store.write(A, make_block(A))
+
+    def never_ends(*transfer):
+        raise NixlUnendedError("the transfer did not end")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nixl_io, "run_transfer", never_ends)
+        give_up_all_that_a_stuck_store_may_keep(store, pool)
+    check_that_it_refuses_at_once_and_keeps_nothing_more(store, pool, make_block)
+    store.close()
+
+
 def test_a_nixl_read_that_does_not_end_keeps_its_memory_and_file(tmp_path, layout, pool, make_block):
     pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
     store = LocalBlockStore(tmp_path / "store", layout, io=NixlIo("POSIX", limit_s=-1.0))  # no wait at all
     LocalBlockStore(tmp_path / "store", layout).write(A, make_block(A))
     store.attach(pool.memory, pool.path)
     slot = pool.slot()
-    before = len(os.listdir("/proc/self/fd"))
     expected = (
         rf"cannot read block {A.hex()[:16]} in {store.name}: NIXL POSIX read: the transfer did not end within -1 s"
     )
     with pytest.raises(UnendedReadError, match=expected):
         store.read(A, slot)
-    assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert num_open(store) == 1
+    store.close()
+
+
+def test_a_nixl_read_that_the_plugin_refuses_has_ended_and_keeps_nothing(
+    tmp_path, layout, pool, make_block, monkeypatch
+):
+    pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    store = LocalBlockStore(tmp_path / "store", layout, io=NixlIo("POSIX"))
+    store.attach(pool.memory, pool.path)
+    store.write(A, make_block(A))
+    real_open = os.open
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", lambda path, flags, *mode: real_open(path, flags | os.O_WRONLY, *mode))
+        for _ in range(3):
+            with pytest.raises(StorageError, match=rf"cannot read block {A.hex()[:16]} .* could not read: ") as error:
+                store.read(A, pool.slot())
+            assert not isinstance(error.value, UnendedReadError)
+    assert num_open(store) == 0
+    store.read(A, pool.slot())
     store.close()
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dualpath_ray.base.errors import BlockNotFoundError, ConfigError
+from dualpath_ray.base.errors import BlockNotFoundError, ConfigError, StorageError, UnendedReadError
 from dualpath_ray.base.types import CLIENT_SILENT_S
 from dualpath_ray.kv.keys import ROOT
 from dualpath_ray.storage.actor import StorageNode
@@ -21,8 +21,8 @@ def root(tmp_path):
 
 @pytest.fixture
 def start(root, layout):
-    def new(capacity_blocks=3):
-        return StorageNode("s0", "local", str(root), layout, capacity_blocks * layout.sealed_bytes)
+    def new(capacity_blocks=3, store="local"):
+        return StorageNode("s0", store, str(root), layout, capacity_blocks * layout.sealed_bytes)
 
     return new
 
@@ -112,6 +112,29 @@ def test_of_suspected_blocks_only_the_bad_ones_lose_their_files(start, write, fi
     with pytest.raises(BlockNotFoundError):
         files.read(A, new_slot())
     assert node.status()["corrupt_blocks"] == 1
+
+
+class FailingStore(LocalBlockStore):
+    """Its device answers no read of B."""
+
+    error: type[Exception] = StorageError
+
+    def read(self, key, slot):
+        if key == B:
+            raise self.error("the device does not answer")
+        super().read(key, slot)
+
+
+@pytest.mark.parametrize("error", [StorageError, UnendedReadError, OSError])
+def test_a_device_that_fails_costs_no_block_and_ends_the_search(start, write, root, monkeypatch, error):
+    monkeypatch.setattr(FailingStore, "error", error)
+    node = start(store=f"{__name__}:FailingStore")
+    write(node, A, B, C)
+    for key in (A, C):
+        next(root.rglob(f"{key.hex()}.kv")).write_bytes(b"not a block")
+    assert node.suspect([A, B, C]) == [False, True, True]
+    assert node.lookup("c", "r/1", [A, B, C]) == bytes([0, 1, 1])
+    assert len(list(root.rglob("*.kv"))) == 2
 
 
 def test_a_commit_that_the_index_does_not_know_leaves_no_file(start, files, make_block):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dualpath_ray.base.errors import DualPathError, StorageError
+from dualpath_ray.base.errors import DualPathError, StorageError, UnendedReadError
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.kv.keys import block_keys
 from dualpath_ray.kv.layout import KvLayout
@@ -85,7 +85,7 @@ class Operation:
     """Something a core has asked for and not heard of yet."""
 
     node: str
-    kind: str  # read, write, copy or index
+    kind: str  # read, late read, write, copy or index
     finish: Callable[[], None]
     leases: dict[tuple[str, int], tuple[int, bytes]] = field(default_factory=dict)  # (node, slot) -> attempt, owner
 
@@ -100,6 +100,7 @@ class World:
         self.operations: list[Operation] = []
         self.held: set[str] = set()
         self.unreadable = False  # no node gets at the store
+        self.unended_reads = 0  # so many of the next reads are given up, and their bytes come when nobody wants them
         self.index_calls: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.ended: dict[tuple[str, int], tuple[int, ...] | None] = {}
@@ -298,6 +299,13 @@ class World:
         slot = node.segment.slots[effect.slot]
         if self.unreadable:
             raise StorageError("input/output error")
+        if self.unended_reads:
+            self.unended_reads -= 1
+            place = (node.core.context.node, effect.slot)
+            self.counts["late read"] += 1
+            late = partial(slot.fill, 255)
+            self.operations.append(Operation(place[0], "late read", late, {place: self._lease(place)}))
+            raise UnendedReadError("it did not end")
         self.storage.store.read(effect.key, slot)
         verify(slot, effect.key, self.setup.layout)
 
@@ -333,7 +341,8 @@ class World:
         assert not waiting, f"stuck: {waiting}, {states}"
         assert not self.operations
         for name, node in self.nodes.items():
-            assert node.core.context.pool.num_free == node.segment.num_slots, node.core.context.pool.leases()
+            pool = node.core.context.pool
+            assert pool.num_free + pool.num_lost == pool.num_slots, pool.leases()
             assert [ring.in_use for ring in node.rings] == [0] * len(node.rings)
             assert all(engine.idle for engine in node.engines)
             zero = ("open_requests", "read_queue_tokens", "writing_blocks")

@@ -17,12 +17,16 @@ PATHS = [ReadPath.PE, ReadPath.DE]
 
 @dataclass(frozen=True)
 class Faults:
-    """How often, per step: a block is damaged, a write fails, a request is cancelled; and if it is tried again."""
+    """How often, per step: a block is damaged, a write fails, a request is cancelled; and if it is tried again.
+
+    ``unended_reads``: how many reads do not end, in all.
+    """
 
     damage: float = 0.0
     failing_write: float = 0.0
     cancel: float = 0.0
     retry: float = 0.0
+    unended_reads: int = 0
 
 
 class Drivers:
@@ -34,6 +38,7 @@ class Drivers:
         self._turn = dict.fromkeys((f"t{i}" for i in range(trajectories)), 0)
         self._system_prompt = [self.random.randrange(9) for _ in range(9)]
         self.exact_hits = True
+        self._unended_reads = 0
         for name in self._turn:
             self._submit(name, self._system_prompt[: self.random.choice([0, 4, 9])])
 
@@ -71,6 +76,9 @@ class Drivers:
             self.world.storage.damage(self.random)
         if self.random.random() < faults.failing_write:
             self.world.storage.failing_writes += 1
+        if self._unended_reads < faults.unended_reads and self.random.random() < 0.02:
+            self._unended_reads += 1
+            self.world.unended_reads += 1
         if running and self.random.random() < faults.cancel:
             request_id, attempt = self.random.choice(running)
             self.world.cancel((request_id, attempt))
@@ -138,6 +146,14 @@ def test_damaged_blocks_are_recomputed_and_counted_never_served(setup, seed, tra
 @given(setups, seeds, st.integers(2, 5))
 def test_cancelling_at_any_moment_frees_everything(setup, seed, trajectories):
     drive(setup, seed, trajectories, 3, Faults(cancel=0.01))
+
+
+@RANDOM_ORDER
+@given(setups, seeds, st.integers(2, 4), st.integers(1, 6))
+def test_reads_that_do_not_end_cost_their_slots_and_keep_nobody_waiting(setup, seed, trajectories, unended_reads):
+    room = replace(setup, pe_slots=24 + unended_reads, de_slots=24 + unended_reads)  # for the longest context
+    made = drive(room, seed, trajectories, 3, Faults(unended_reads=unended_reads, damage=0.003, cancel=0.002))
+    assert made.total("lost_slots") == made.counts["late read"]
 
 
 @RANDOM_ORDER
@@ -265,6 +281,37 @@ def test_requests_that_lose_the_same_blocks_in_a_full_pool_all_end(seed):
         made.run()
         assert None not in made.ended.values() and len(made.ended) == 4
         assert made.nodes["d0"].core.context.pool.num_free == 11
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_requests_that_lose_slots_leave_each_other_the_rest(seed):
+    """Two requests fill the pool, and of their reads so many do not end that from then on there is room for one only."""
+    with world(Setup(de_slots=12), seed=seed) as made:
+        prompts = [[*range(at, at + 23)] for at in (0, 50)]
+        for i, prompt in enumerate(prompts):
+            made.submit(f"first{i}#1", prompt[:17], 1, ReadPath.PE)
+        made.run()
+        made.unended_reads = 6
+        for i, prompt in enumerate(prompts):
+            assert made.submit(f"t{i}#1", prompt, 1, ReadPath.DE).hit_blocks == 4
+        made.run()
+        made.check_over()
+        assert None not in made.ended.values() and made.total("lost_slots") == 6
+
+
+@pytest.mark.parametrize("lost", [1, 7])
+def test_a_hit_that_lost_slots_leave_no_room_for_is_cut(lost):
+    """The PE buffer holds exactly one longest hit, until reads that do not end keep some of its slots."""
+    with world(Setup(pe_slots=7), seed=3) as made:
+        context = _stored_context(made)
+        made.unended_reads = lost
+        made.submit("t0#1", [*context, 5], 2, ReadPath.PE)
+        made.run()
+        assert made.submit("t1#1", [*context, 6], 2, ReadPath.PE).hit_blocks == 7
+        made.run()
+        assert None not in made.ended.values() and len(made.ended) == 3
+        assert made.nodes["d0"].engines[0].loaded_hits["t1#1", 1] == 7 - lost
+        assert made.nodes["p0"].core.context.pool.num_free == 7 - lost
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -10,7 +10,8 @@ from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.core import TrafficCore
-from dualpath_ray.traffic.effects import Fail, OpDone, ReadBlock
+from dualpath_ray.traffic.effects import Fail, FromEngine, OpDone, ReadBlock
+from dualpath_ray.traffic.messages import OpenSink
 from dualpath_ray.traffic.nic import Nic
 
 LAYOUT = KvLayout(num_layers=2, block_tokens=4, bytes_per_token_layer=8)
@@ -65,7 +66,7 @@ def test_of_a_plain_failure_the_slot_is_free_again(core):
 
 def test_a_request_that_will_never_find_room_ends_the_system_and_does_not_wait(core):
     read(core, KEYS[:2], UnendedReadError("it did not end"))
-    core.context.outbox = []
-    assert not core.reads.acquire(KEYS[:3], [False] * 3, "r1", 1, lambda blocks, nbytes: None)
-    (failure,) = [effect.error for effect in core.context.outbox if isinstance(effect, Fail)]
+    prompt_tokens = 3 * LAYOUT.block_tokens
+    effects = core.handle(FromEngine(OpenSink("r1", 1, 1, 0, prompt_tokens, "de", KEYS[:2], [False] * 2, "p1")), 0.0)
+    (failure,) = [effect.error for effect in effects if isinstance(effect, Fail)]
     assert "p0 needs 3 slots" in str(failure) and "of 4 it has lost 2" in str(failure)
