@@ -55,7 +55,7 @@ def in_rounds(ways: Ways, rounds: int) -> dict[str, list[Sample]]:
     """Measure every way once a round. Returns: samples by name, [rounds].
 
     The order is drawn for every two rounds, and the second of them runs backwards: what one way leaves behind, as in a
-    cache or a device's queue, is nobody's for good, and of two ways each goes first as often as the other.
+    cache or a device's queue, is nobody's for good, and of two ways each goes first about as often as the other.
     """
     names = list(ways)
     found: dict[str, list[Sample]] = {name: [] for name in names}

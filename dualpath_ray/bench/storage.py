@@ -120,6 +120,7 @@ class _StorageBench:
         found = in_rounds(reads, rounds)
         verified, plain = in_rounds(pair, rounds).values()
         self._write(self._owner)
+        # In rounds of their own, behind the others: what they leave on the device would slow whatever came next.
         found |= in_rounds(writes, rounds)
         rows = []
         for name, samples in found.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import ray
 
-from dualpath_ray.base.errors import BlockNotFoundError, CorruptBlockError
+from dualpath_ray.base.errors import BlockNotFoundError, CorruptBlockError, UnendedReadError
 from dualpath_ray.base.nic_choice import AUTO, SNIC_KEY, named_device
 from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.types import CLIENT_SILENT_S
@@ -144,19 +144,37 @@ class StorageNode:
         return [key in here and key not in bad for key in keys]
 
     def _bad(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Those that are corrupt or missing. A read that fails says nothing of its block, and ends the search: the device is
-        at fault, and others wait for this to be over.
+        """Those that are corrupt or missing, and those that cannot be read while others can.
+
+        A read that fails is the device's fault, not its block's, where no other block can be read either; one that does not
+        end, in any case: it ends the search, since others wait for this to be over.
         """
         slot = np.frombuffer(mmap.mmap(-1, self._layout.slot_bytes), np.uint8)  # on a page, as direct I/O wants it
-        bad = []
+        bad: list[bytes] = []
+        unread: list[bytes] = []
         for key in keys:
             try:
                 read_verified(self._store, key, slot, self._layout)
             except (BlockNotFoundError, CorruptBlockError):
                 bad.append(key)
+            except UnendedReadError:
+                return bad
             except Exception:  # a store of the user's own may raise anything
-                break
-        return bad
+                unread.append(key)
+        return bad + unread if unread and self._can_read_another(keys, slot) else bad
+
+    def _can_read_another(self, keys: Sequence[bytes], slot: np.ndarray) -> bool:
+        with self._changed:
+            other = self._index.another_than(keys)
+        if other is None:
+            return False
+        try:
+            read_verified(self._store, other, slot, self._layout)
+        except CorruptBlockError:
+            return True
+        except Exception:  # as above
+            return False
+        return True
 
     @ray.method(concurrency_group="wait")
     def await_written(self, keys: Sequence[bytes], timeout_s: float) -> list[bool]:

@@ -5,7 +5,7 @@ deeper blocks count as used earlier, keeps leaves before their ancestors.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
@@ -143,6 +143,10 @@ class BlockIndex:
     def is_committed(self, key: bytes) -> bool:
         """Whether the block is here and whole."""
         return key in self._blocks and key not in self._writing
+
+    def another_than(self, keys: Collection[bytes]) -> bytes | None:
+        """Some committed block that is none of these."""
+        return next((key for key in self._blocks if key not in keys and key not in self._writing), None)
 
     def is_writing(self, key: bytes) -> bool:
         """Whether the block is being written."""

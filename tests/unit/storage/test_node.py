@@ -115,26 +115,54 @@ def test_of_suspected_blocks_only_the_bad_ones_lose_their_files(start, write, fi
 
 
 class FailingStore(LocalBlockStore):
-    """Its device answers no read of B."""
+    """Its device answers no read of these blocks."""
 
     error: type[Exception] = StorageError
+    failing: tuple[bytes, ...] = ()
 
     def read(self, key, slot):
-        if key == B:
+        if key in self.failing:
             raise self.error("the device does not answer")
         super().read(key, slot)
 
 
-@pytest.mark.parametrize("error", [StorageError, UnendedReadError, OSError])
-def test_a_device_that_fails_costs_no_block_and_ends_the_search(start, write, root, monkeypatch, error):
-    monkeypatch.setattr(FailingStore, "error", error)
-    node = start(store=f"{__name__}:FailingStore")
-    write(node, A, B, C)
+@pytest.fixture
+def failing(start, write, root, monkeypatch):
+    """A node with A, B and C whose reads of some fail."""
+
+    def make(error, *keys):
+        monkeypatch.setattr(FailingStore, "error", error)
+        monkeypatch.setattr(FailingStore, "failing", keys)
+        node = start(store=f"{__name__}:FailingStore")
+        write(node, A, B, C)
+        return node
+
+    return make
+
+
+def test_a_read_that_does_not_end_costs_no_block_and_ends_the_search(failing, root):
+    node = failing(UnendedReadError, B)
     for key in (A, C):
         next(root.rglob(f"{key.hex()}.kv")).write_bytes(b"not a block")
     assert node.suspect([A, B, C]) == [False, True, True]
-    assert node.lookup("c", "r/1", [A, B, C]) == bytes([0, 1, 1])
     assert len(list(root.rglob("*.kv"))) == 2
+
+
+@pytest.mark.parametrize("error", [StorageError, OSError])
+def test_a_block_that_cannot_be_read_while_others_can_is_forgotten(failing, root, error):
+    """Else nothing that hits it would ever be stored anew."""
+    node = failing(error, B)
+    assert node.suspect([A, B]) == [True, False]
+    assert node.lookup("c", "r/1", [A, B]) == bytes([1, 0])
+    assert len(list(root.rglob("*.kv"))) == 2
+
+
+@pytest.mark.parametrize("error", [StorageError, OSError])
+def test_a_device_that_reads_nothing_costs_no_block(failing, root, error):
+    node = failing(error, A, B, C)
+    assert node.suspect([A, B]) == [True, True]
+    assert node.lookup("c", "r/1", [A, B, C]) == bytes([1, 1, 1])
+    assert len(list(root.rglob("*.kv"))) == 3
 
 
 def test_a_commit_that_the_index_does_not_know_leaves_no_file(start, files, make_block):
