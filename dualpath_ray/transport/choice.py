@@ -18,7 +18,7 @@ from dualpath_ray.transport.port import CopyBatch, Transport
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 from dualpath_ray.transport.sockets import SocketTransport
 
-_MOST_FAILURES = 2  # of NIXL, which takes its time to fail, and which a firewall keeps from everybody
+_MOST_FAILURES = 2  # of NIXL that reached nobody: it takes its time to fail, and a firewall keeps it from all
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class AutoTransport:
         }
         self._not_here: dict[str, str] = {}
         self._failures: list[str] = []  # of NIXL, by peer
+        self._nixl_works = False  # with some peer
         if not one_host:
             try:
                 self._mine["nixl"] = NixlTransport(node, segment, device)
@@ -109,6 +110,7 @@ class AutoTransport:
             try:
                 mine.connect(peer, theirs[name])
                 rates[name] = self._rate(mine, peer, num_bytes)
+                self._nixl_works |= name == "nixl"
             except TransportError as error:
                 missing[name] = str(error)
                 if name == "nixl":
@@ -117,7 +119,7 @@ class AutoTransport:
 
     def _nixl_failed(self, peer: str) -> None:
         self._failures.append(peer)
-        if len(self._failures) == _MOST_FAILURES:
+        if len(self._failures) == _MOST_FAILURES and not self._nixl_works:
             self._not_here["nixl"] = f"not tried, since it failed with {' and '.join(self._failures)}"
 
     def _rate(self, transport: Transport, peer: str, num_bytes: int) -> float:

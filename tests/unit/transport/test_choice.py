@@ -104,25 +104,37 @@ def test_a_trial_of_nixl_that_fails_leaves_it_to_the_other_peers(make_pair, star
     assert ", nixl " in d0.why and ", nixl " in d1.why, "it was measured"
 
 
-def test_nixl_is_given_up_after_two_peers_that_it_does_not_reach(make_pair, monkeypatch):
+@pytest.mark.parametrize(
+    ("reached", "expected"), [("", ["d0", "d1"]), ("d0", ["d0", "d1", "d2", "d3"]), ("d1", ["d0", "d1", "d2", "d3"])]
+)
+def test_nixl_is_given_up_after_two_peers_if_it_has_reached_none(make_pair, monkeypatch, reached, expected):
     """Each takes it ten seconds, and a firewall is the same for all."""
     tried = []
 
-    class Shut(SocketTransport):
+    class Nixl(SocketTransport):
         def __init__(self, node, segment, device):
             super().__init__(node, segment)
 
         def connect(self, peer, description):
             tried.append(peer)
-            raise TransportError("no answer")
+            if peer != reached:
+                raise TransportError("no answer")
 
-    monkeypatch.setattr("dualpath_ray.transport.choice.NixlTransport", Shut)
+        def try_read(self, peer, nbytes):
+            pass
+
+    monkeypatch.setattr("dualpath_ray.transport.choice.NixlTransport", Nixl)
     pair = make_pair("auto")
     for peer in ("d0", "d1", "d2", "d3"):
         pair.transport.connect(peer, elsewhere(pair.peer.describe()))
-    whys = [choice.why.partition("; ")[2] for choice in pair.transport.choices.values()]
-    assert tried == ["d0", "d1"]
-    assert whys == ["nixl: no answer"] * 2 + ["nixl: not tried, since it failed with d0 and d1"] * 2
+    assert tried == expected
+    for peer, choice in pair.transport.choices.items():
+        if peer == reached:
+            assert choice.name == "nixl"
+        elif peer in tried:
+            assert choice.why.endswith("; nixl: no answer")
+        else:
+            assert choice.why.endswith("; nixl: not tried, since it failed with d0 and d1")
 
 
 def test_a_peer_that_nothing_reaches_is_named(make_pair):
