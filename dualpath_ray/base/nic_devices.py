@@ -23,10 +23,11 @@ class NicDevice:
     rdma: str | None = None  # mlx5_0
     addresses: tuple[str, ...] = ()  # IPv4
     rate_bps: int | None = None  # of the link; None: the driver does not say
-    up: bool = False
+    up: bool = False  # the interface, where there is one
     driver: str | None = None
     place: PciPlace | None = None
     rdma_port: int = 1
+    rdma_up: bool = False  # that port: on InfiniBand it needs no interface that is up
 
     @property
     def address(self) -> str | None:
@@ -109,6 +110,7 @@ def _interface(path: Path, rdma: Path | None, addresses: Sequence[str]) -> NicDe
         name=path.name,
         rdma=rdma.name if rdma else None,
         rdma_port=port,
+        rdma_up=rdma is not None and _rdma_up(rdma, port),
         addresses=tuple(addresses),
         rate_bps=rate or (speed * _ETHERNET_STEP_BPS if speed and speed > 0 else None),
         up=read_text(path / "operstate") in ("up", "unknown"),  # virtual ones may not know
@@ -118,11 +120,13 @@ def _interface(path: Path, rdma: Path | None, addresses: Sequence[str]) -> NicDe
 
 
 def _rdma_only(path: Path) -> NicDevice:
+    up = _rdma_up(path, 1)
     return NicDevice(
         name=path.name,
         rdma=path.name,
         rate_bps=_rdma_rate_bps(path, 1),
-        up="ACTIVE" in (read_text(path / "ports/1/state") or ""),
+        up=up,
+        rdma_up=up,
         driver=_driver(path),
         place=place_of(path / "device"),
     )
@@ -152,6 +156,10 @@ def _rdma_port(interface: Path, rdma: Path) -> int:
 def _rdma_rate_bps(path: Path, port: int) -> int | None:
     match = _RDMA_RATE.match(read_text(path / f"ports/{port}/rate") or "")
     return int(float(match.group(1)) * 1e9) if match else None
+
+
+def _rdma_up(path: Path, port: int) -> bool:
+    return "ACTIVE" in (read_text(path / f"ports/{port}/state") or "")
 
 
 def _driver(path: Path) -> str | None:

@@ -29,6 +29,7 @@ class FakeSys:
         speed: int | None = None,
         rdma: str | None = None,
         port: int = 1,
+        operstate: str = "up",
     ) -> None:
         """An interface, at ``path`` if it is on PCIe, with an RDMA device, on a port of that, if it is named."""
         if path is None:
@@ -42,7 +43,7 @@ class FakeSys:
             if rdma:
                 self.rdma(rdma, path, numa, port=port)
                 self._write(entry / "dev_port", str(port - 1))
-        self._write(entry / "operstate", "up")
+        self._write(entry / "operstate", operstate)
         if speed is not None:
             self._write(entry / "speed", str(speed))
         self._link(self.root / "class/net" / name, entry)

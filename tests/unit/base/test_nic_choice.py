@@ -87,6 +87,22 @@ def test_rdma_needs_no_address(pod, transport, expected):
         choose_cnics(["mlx5_0"], "p0", pod, 1, "10.0.0.1", True, transport)
 
 
+def test_infiniband_needs_no_interface_that_is_up(tmp_path):
+    sys = FakeSys(tmp_path)
+    sys.nic("eth0")
+    sys.gpu("pci0000:00/0000:00:01.0/0000:01:00.0")
+    sys.nic("ib0", "pci0000:00/0000:00:01.0/0000:02:00.0", rdma="mlx5_0", operstate="down")
+    host = read_devices(tmp_path, {"eth0": ["10.0.0.1"], "ib0": ["10.2.0.1"]})
+
+    def auto(on_gpus: bool, transport: str) -> NicChoice:
+        return choose_cnics(["auto"], "p0", host, 1, "10.0.0.1", on_gpus, transport)[0]
+
+    chosen = auto(True, "auto")
+    assert (chosen.name, chosen.address) == ("ib0", None), "sockets cannot be reached at its address"
+    assert auto(True, "sockets").name == "eth0"
+    assert ucx_devices(["auto"], [auto(False, "auto")], host) == (), "UCX is not kept from it"
+
+
 @pytest.mark.parametrize(
     ("names", "held_to"), [(["auto"], ()), (["eth0"], ("eth0",)), (["ib1", "ib0"], ("ib1", "ib0"))]
 )

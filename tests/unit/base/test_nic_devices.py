@@ -22,6 +22,7 @@ def test_an_interface_with_an_rdma_device_is_one_device(tmp_path):
         up=True,
         driver="mlx5_core",
         place=PciPlace(tuple(SLOT.split("/")), 1),
+        rdma_up=True,
     )
     assert host.nics == (expected,)
     assert host.named("eth1") is host.named("mlx5_0") is host.carrying("10.0.0.2") is host.nics[0]
