@@ -1,5 +1,6 @@
 """The network devices and GPUs of this host, as the kernel shows them."""
 
+import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ import psutil
 
 from dualpath_ray.base.pci import PciPlace, place_of, read_gpus, read_int, read_text
 
-SYS = Path("/sys")
+SYS, DEV = Path("/sys"), Path("/dev")
 _ETHERNET_STEP_BPS = 10**6  # ``speed`` counts megabits
 _RDMA_RATE = re.compile(r"^([0-9.]+) Gb/sec")  # "100 Gb/sec (4X EDR)"
 
@@ -20,7 +21,7 @@ class NicDevice:
     """One port of a NIC. ``name`` is that of its network interface; of an RDMA device that has none, its own."""
 
     name: str
-    rdma: str | None = None  # mlx5_0
+    rdma: str | None = None  # mlx5_0, where this process may open it
     addresses: tuple[str, ...] = ()  # IPv4
     rate_bps: int | None = None  # of the link; None: the driver does not say
     up: bool = False  # the interface, where there is one
@@ -61,13 +62,14 @@ class HostDevices:
         return next((nic for nic in self.nics if address in nic.addresses), None)
 
 
-def read_devices(sys: Path = SYS, addresses: Mapping[str, Sequence[str]] | None = None) -> HostDevices:
-    """Args: sys: where sysfs is; addresses: IPv4 addresses by interface; None asks the kernel."""
+def read_devices(sys: Path = SYS, addresses: Mapping[str, Sequence[str]] | None = None, dev: Path = DEV) -> HostDevices:
+    """Args: sys, dev: where sysfs and the device files are; addresses: IPv4 addresses by interface; None asks the kernel."""
     known = ipv4_addresses() if addresses is None else addresses
-    rdma_of = _rdma_by_interface(sys)
+    devices = _rdma_devices(sys, dev)
+    rdma_of = _rdma_by_interface(sys, devices)
     interfaces = [path for path in (sys / "class/net").glob("*") if path.is_dir()]  # bonding_masters is a file
     nics = [_interface(path, rdma_of.get(path.name), known.get(path.name, ())) for path in interfaces]
-    without = set(_rdma_devices(sys)) - {rdma.name for rdma in rdma_of.values()}
+    without = set(devices) - {rdma.name for rdma in rdma_of.values()}
     nics += [_rdma_only(sys / "class/infiniband" / name) for name in without]
     return HostDevices(tuple(sorted(nics, key=lambda nic: nic.name)), tuple(read_gpus(sys)))
 
@@ -132,14 +134,26 @@ def _rdma_only(path: Path) -> NicDevice:
     )
 
 
-def _rdma_devices(sys: Path) -> list[str]:
-    return sorted(path.name for path in (sys / "class/infiniband").glob("*"))
+def _rdma_devices(sys: Path, dev: Path) -> list[str]:
+    """Those that this process may open: sysfs shows a container all of its host's."""
+    verbs = (sys / "class/infiniband_verbs").glob("uverbs*")
+    return sorted(
+        name for path in verbs if (name := read_text(path / "ibdev")) and _opens(dev / "infiniband" / path.name)
+    )
 
 
-def _rdma_by_interface(sys: Path) -> dict[str, Path]:
+def _opens(file: Path) -> bool:
+    try:
+        os.close(os.open(file, os.O_RDWR))  # a container may be refused what its permissions would let it open
+    except OSError:
+        return False
+    return True
+
+
+def _rdma_by_interface(sys: Path, devices: Sequence[str]) -> dict[str, Path]:
     """Interface -> entry of its RDMA device. That of bonded interfaces is the bond's, which has their address."""
     root = sys / "class/infiniband"
-    found = {net.name: root / name for name in _rdma_devices(sys) for net in (root / name / "device/net").glob("*")}
+    found = {net.name: root / name for name in devices for net in (root / name / "device/net").glob("*")}
     for slaves in (sys / "class/net").glob("*/bonding/slaves"):
         under = [found.pop(name) for name in (read_text(slaves) or "").split() if name in found]
         if under:

@@ -47,7 +47,7 @@ def test_nics_are_told_with_driver_rate_address_and_role(tmp_path):
     fake.nic("ib0", "pci0000:00/0000:00:01.0/0000:01:00.0", 0, rdma="mlx5_0")
     fake.nic("lo")
     fake.gpu("pci0000:00/0000:00:01.0/0000:02:00.0")
-    host = read_devices(tmp_path, {"eth0": ["10.0.0.1"], "ib0": ["10.2.0.1"], "lo": ["127.0.0.1"]})
+    host = read_devices(tmp_path, {"eth0": ["10.0.0.1"], "ib0": ["10.2.0.1"], "lo": ["127.0.0.1"]}, tmp_path / "dev")
     found, roles = role_checks(host, "10.0.0.1", "eth0", ["auto"], 1, True, "auto")
     assert found == []
     assert [(check.name, check.says) for check in nic_checks(host, roles)] == [
