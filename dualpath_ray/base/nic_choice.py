@@ -25,7 +25,9 @@ class NicChoice:
 
     @property
     def address(self) -> str | None:
-        return self.device.address if self.device else None
+        """None, too, where RDMA alone goes over the device: its interface is not up."""
+        device = self.device
+        return device.address if device and (device.up or not device.rdma_up) else None
 
     @property
     def link_bps(self) -> int | None:
@@ -92,7 +94,7 @@ def choose_cnics(
     """
     each = list(names) * num_engines if len(names) == 1 else names
     by_rdma = uses_rdma(transport)
-    rdma = [nic for nic in host.nics if nic.rdma and nic.up and (by_rdma or nic.address)]
+    rdma = [nic for nic in host.nics if nic.rdma and (nic.rdma_up if by_rdma else nic.up and nic.address)]
     gpus = host.gpus if on_gpus else ()
     if AUTO in each and rdma and gpus:
         nearest = nearest_nics([gpus[engine % len(gpus)] for engine in range(num_engines)], rdma)
@@ -121,7 +123,7 @@ def ucx_devices(names: Sequence[str], cnics: Sequence[NicChoice], host: HostDevi
     Args: names: as ``choose_cnics``, which gave ``cnics``.
     """
     devices = tuple(dict.fromkeys(cnic.device for cnic in cnics if cnic.device))
-    kept_from_rdma = any(nic.rdma and nic.up for nic in host.nics) and not any(device.rdma for device in devices)
+    kept_from_rdma = any(nic.rdma_up for nic in host.nics) and not any(device.rdma_up for device in devices)
     return () if kept_from_rdma and set(names) == {AUTO} else devices
 
 

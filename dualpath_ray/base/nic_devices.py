@@ -1,5 +1,6 @@
 """The network devices and GPUs of this host, as the kernel shows them."""
 
+import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ import psutil
 
 from dualpath_ray.base.pci import PciPlace, place_of, read_gpus, read_int, read_text
 
-SYS = Path("/sys")
+SYS, DEV = Path("/sys"), Path("/dev")
 _ETHERNET_STEP_BPS = 10**6  # ``speed`` counts megabits
 _RDMA_RATE = re.compile(r"^([0-9.]+) Gb/sec")  # "100 Gb/sec (4X EDR)"
 
@@ -20,13 +21,14 @@ class NicDevice:
     """One port of a NIC. ``name`` is that of its network interface; of an RDMA device that has none, its own."""
 
     name: str
-    rdma: str | None = None  # mlx5_0
+    rdma: str | None = None  # mlx5_0, where this process may open it
     addresses: tuple[str, ...] = ()  # IPv4
     rate_bps: int | None = None  # of the link; None: the driver does not say
-    up: bool = False
+    up: bool = False  # the interface, where there is one
     driver: str | None = None
     place: PciPlace | None = None
     rdma_port: int = 1
+    rdma_up: bool = False  # that port: on InfiniBand it needs no interface that is up
 
     @property
     def address(self) -> str | None:
@@ -60,13 +62,14 @@ class HostDevices:
         return next((nic for nic in self.nics if address in nic.addresses), None)
 
 
-def read_devices(sys: Path = SYS, addresses: Mapping[str, Sequence[str]] | None = None) -> HostDevices:
-    """Args: sys: where sysfs is; addresses: IPv4 addresses by interface; None asks the kernel."""
+def read_devices(sys: Path = SYS, addresses: Mapping[str, Sequence[str]] | None = None, dev: Path = DEV) -> HostDevices:
+    """Args: sys, dev: where sysfs and the device files are; addresses: IPv4 addresses by interface; None asks the kernel."""
     known = ipv4_addresses() if addresses is None else addresses
-    rdma_of = _rdma_by_interface(sys)
+    devices = _rdma_devices(sys, dev)
+    rdma_of = _rdma_by_interface(sys, devices)
     interfaces = [path for path in (sys / "class/net").glob("*") if path.is_dir()]  # bonding_masters is a file
     nics = [_interface(path, rdma_of.get(path.name), known.get(path.name, ())) for path in interfaces]
-    without = set(_rdma_devices(sys)) - {rdma.name for rdma in rdma_of.values()}
+    without = set(devices) - {rdma.name for rdma in rdma_of.values()}
     nics += [_rdma_only(sys / "class/infiniband" / name) for name in without]
     return HostDevices(tuple(sorted(nics, key=lambda nic: nic.name)), tuple(read_gpus(sys)))
 
@@ -109,6 +112,7 @@ def _interface(path: Path, rdma: Path | None, addresses: Sequence[str]) -> NicDe
         name=path.name,
         rdma=rdma.name if rdma else None,
         rdma_port=port,
+        rdma_up=rdma is not None and _rdma_up(rdma, port),
         addresses=tuple(addresses),
         rate_bps=rate or (speed * _ETHERNET_STEP_BPS if speed and speed > 0 else None),
         up=read_text(path / "operstate") in ("up", "unknown"),  # virtual ones may not know
@@ -118,24 +122,38 @@ def _interface(path: Path, rdma: Path | None, addresses: Sequence[str]) -> NicDe
 
 
 def _rdma_only(path: Path) -> NicDevice:
+    up = _rdma_up(path, 1)
     return NicDevice(
         name=path.name,
         rdma=path.name,
         rate_bps=_rdma_rate_bps(path, 1),
-        up="ACTIVE" in (read_text(path / "ports/1/state") or ""),
+        up=up,
+        rdma_up=up,
         driver=_driver(path),
         place=place_of(path / "device"),
     )
 
 
-def _rdma_devices(sys: Path) -> list[str]:
-    return sorted(path.name for path in (sys / "class/infiniband").glob("*"))
+def _rdma_devices(sys: Path, dev: Path) -> list[str]:
+    """Those that this process may open: sysfs shows a container all of its host's."""
+    verbs = (sys / "class/infiniband_verbs").glob("uverbs*")
+    return sorted(
+        name for path in verbs if (name := read_text(path / "ibdev")) and _opens(dev / "infiniband" / path.name)
+    )
 
 
-def _rdma_by_interface(sys: Path) -> dict[str, Path]:
+def _opens(file: Path) -> bool:
+    try:
+        os.close(os.open(file, os.O_RDWR))  # a container may be refused what its permissions would let it open
+    except OSError:
+        return False
+    return True
+
+
+def _rdma_by_interface(sys: Path, devices: Sequence[str]) -> dict[str, Path]:
     """Interface -> entry of its RDMA device. That of bonded interfaces is the bond's, which has their address."""
     root = sys / "class/infiniband"
-    found = {net.name: root / name for name in _rdma_devices(sys) for net in (root / name / "device/net").glob("*")}
+    found = {net.name: root / name for name in devices for net in (root / name / "device/net").glob("*")}
     for slaves in (sys / "class/net").glob("*/bonding/slaves"):
         under = [found.pop(name) for name in (read_text(slaves) or "").split() if name in found]
         if under:
@@ -152,6 +170,10 @@ def _rdma_port(interface: Path, rdma: Path) -> int:
 def _rdma_rate_bps(path: Path, port: int) -> int | None:
     match = _RDMA_RATE.match(read_text(path / f"ports/{port}/rate") or "")
     return int(float(match.group(1)) * 1e9) if match else None
+
+
+def _rdma_up(path: Path, port: int) -> bool:
+    return "ACTIVE" in (read_text(path / f"ports/{port}/state") or "")
 
 
 def _driver(path: Path) -> str | None:

@@ -22,10 +22,16 @@ class Carriers:
         return frozenset(peer for peer, transport in self.transports.items() if transport == _SHARED_MEMORY)
 
     @property
+    def _used(self) -> list[tuple[NicDevice, ...]]:
+        """What transports take whose copies leave the host; those that take the same are one."""
+        known = {"sockets": (self.sockets,) if self.sockets else (), "nixl": self.ucx}
+        names = (name for name in self.transports.values() if name != _SHARED_MEMORY)
+        return list(dict.fromkeys(known.get(name, ()) for name in names))
+
+    @property
     def devices(self) -> tuple[NicDevice, ...]:
         """None where no copy leaves the host, or a transport does not let us know its device."""
-        known = {"sockets": (self.sockets,) if self.sockets else (), "nixl": self.ucx}
-        used = [known.get(name, ()) for name in dict.fromkeys(self.transports.values()) if name != _SHARED_MEMORY]
+        used = self._used
         return tuple(dict.fromkeys(device for devices in used for device in devices)) if all(used) else ()
 
     @property
@@ -34,7 +40,10 @@ class Carriers:
 
     @property
     def link_bps(self) -> int | None:
-        """Of all devices together; None where one does not tell."""
+        """Of all devices together; None where one does not tell, or where peers are reached over different ones: bytes for
+        one of them do not keep the other's link busy."""
+        if len(self._used) > 1:
+            return None
         rates = [device.rate_bps for device in self.devices]
         return sum(rate for rate in rates if rate) if rates and all(rates) else None
 

@@ -5,19 +5,20 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError, TransportError
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.nixl import NixlTransport
+from dualpath_ray.transport.nixl_pool import TRIAL_BYTES
 from dualpath_ray.transport.place import Place
 from dualpath_ray.transport.port import CopyBatch, Transport
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 from dualpath_ray.transport.sockets import SocketTransport
 
-_TRIED_BYTES = 4 << 20  # read from a peer by each transport that is tried
-_MOST_FAILURES = 2  # of NIXL, which takes its time to fail, and which a firewall keeps from everybody
+_MOST_FAILURES = 2  # of NIXL that reached nobody: it takes its time to fail, and a firewall keeps it from all
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class AutoTransport:
         }
         self._not_here: dict[str, str] = {}
         self._failures: list[str] = []  # of NIXL, by peer
+        self._nixl_works = False  # with some peer
         if not one_host:
             try:
                 self._mine["nixl"] = NixlTransport(node, segment, device)
@@ -108,6 +110,7 @@ class AutoTransport:
             try:
                 mine.connect(peer, theirs[name])
                 rates[name] = self._rate(mine, peer, num_bytes)
+                self._nixl_works |= name == "nixl"
             except TransportError as error:
                 missing[name] = str(error)
                 if name == "nixl":
@@ -116,17 +119,22 @@ class AutoTransport:
 
     def _nixl_failed(self, peer: str) -> None:
         self._failures.append(peer)
-        if len(self._failures) == _MOST_FAILURES:
+        if len(self._failures) == _MOST_FAILURES and not self._nixl_works:
             self._not_here["nixl"] = f"not tried, since it failed with {' and '.join(self._failures)}"
 
     def _rate(self, transport: Transport, peer: str, num_bytes: int) -> float:
-        """Of reading a peer's pool into the slots here. Nothing is in them yet: systems connect before they begin."""
+        """Of reading a peer's pool: into the slots here, which are empty until a system begins, but by NIXL into none, since
+        its failed reads may go on."""
         start = self._segment.slots_offset
-        size = min(_TRIED_BYTES, num_bytes, len(self._segment.bytes) - start)
+        size = min(TRIAL_BYTES, num_bytes, len(self._segment.bytes) - start)
         batch = CopyBatch(*(np.array([n], np.int64) for n in (start, 0, size)))
-        transport.read(peer, batch)  # buffers and windows grow
+        if isinstance(transport, NixlTransport):
+            read = partial(transport.try_read, peer, size)
+        else:
+            read = partial(transport.read, peer, batch)
+        read()  # buffers and windows grow
         began = time.perf_counter()
-        transport.read(peer, batch)
+        read()
         return size / (time.perf_counter() - began)
 
     def read(self, peer: str, batch: CopyBatch) -> None:

@@ -47,6 +47,14 @@ class NixlTransport:
             raise TransportError(f"{self._node} cannot reach {peer}: {error}") from error
         self._places[peer] = place
 
+    def try_read(self, peer: str, nbytes: int) -> None:
+        """Read the start of a peer's pool into none of this node's. Copies with others go on when it fails."""
+        place = self._places[peer]
+        try:
+            self._pool.try_read(place.more["agent"], place.more["address"], nbytes)
+        except NixlFailedError as error:
+            raise TransportError(f"trial copy between {self._node} and {peer} failed: {error}") from error
+
     def read(self, peer: str, batch: CopyBatch) -> None:
         self._copy("READ", peer, batch)
 

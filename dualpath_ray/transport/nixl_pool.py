@@ -25,6 +25,7 @@ _QUICK_FOR_S = 0.2  # after a peer said that it copies
 _SAY_S = 0.05  # between two such words
 _COPYING = b"copying"
 _REACH_S = 10.0
+TRIAL_BYTES = 4 << 20  # the most that a trial reads
 
 
 class NixlPool:
@@ -36,12 +37,12 @@ class NixlPool:
     def __init__(self, node: str, pool: np.ndarray, device: str | None) -> None:
         """Args: pool: uint8 [bytes]; device: as ``make_agent``. Raises: NixlMissingError, too."""
         self._agent = make_agent(f"{node}-{uuid.uuid4().hex}", "UCX", device=device)
-        self._first = np.zeros(1, np.uint8)  # where the first byte of a peer goes
-        self.address, self._first_address = address_of(pool), address_of(self._first)
+        self._tried = np.zeros(TRIAL_BYTES, np.uint8)  # where trials of peers go, and nobody reads
+        self.address, self._tried_address = address_of(pool), address_of(self._tried)
         with _failing():  # as where RDMA may lock less memory than that
             self._registered = [
                 self._agent.register_memory([(address_of(memory), len(memory), 0, "")], "DRAM")
-                for memory in (pool, self._first)
+                for memory in (pool, self._tried)
             ]
         self.metadata: bytes = self._agent.get_agent_metadata()
         self._said: dict[str, float] = {}  # when each peer was last told of a copy
@@ -68,12 +69,20 @@ class NixlPool:
             self._forget(remote)
             with _failing():
                 self._agent.add_remote_agent(metadata)
-            at = np.array([self._first_address]), np.array([address])
+        self.try_read(remote, address, 1)
+
+    def try_read(self, remote: str, address: int, nbytes: int) -> None:
+        """Fetch up to ``TRIAL_BYTES`` to where nobody reads them: a trial that fails may go on, and the agent need not end.
+
+        Args: address: in the peer's memory.
+        """
+        with self._call():
+            at = np.array([self._tried_address]), np.array([address])
             try:
-                self._run("READ", remote, at, np.ones(1, np.int64), _REACH_S)
+                self._run("READ", remote, at, np.array([nbytes]), _REACH_S)
             except NixlUnendedError as error:
                 self._forget(remote)
-                raise NixlFailedError(str(error)) from error  # nothing but that byte may still move
+                raise NixlFailedError(str(error)) from error
 
     def copy(
         self, operation: str, remote: str, at: tuple[np.ndarray, np.ndarray], sizes: np.ndarray, limit_s: float

@@ -12,8 +12,9 @@ from dualpath_ray.base.nic_choice import (
     choose_cnics,
     named_device,
     nearest_nics,
+    uses_rdma,
 )
-from dualpath_ray.base.nic_devices import HostDevices, NicDevice
+from dualpath_ray.base.nic_devices import HostDevices
 from dualpath_ray.base.pci import Distance
 from dualpath_ray.ops.doctor.check import Check, Level
 
@@ -48,16 +49,10 @@ def nic_checks(host: HostDevices, roles: dict[str, list[str]]) -> list[Check]:
             f"RDMA {nic.rdma}" if nic.rdma else "no RDMA",
         ]
         if not nic.up:
-            facts.insert(0, "down")
+            facts.insert(0, "interface down" if nic.rdma_up else "down")
         role = "; ".join(roles.get(nic.name, ["no role"]))
-        checks.append(Check(f"NIC {nic.name}", f"{', '.join(facts)}: {role}", *_wrong_with(nic, nic.name in roles)))
+        checks.append(Check(f"NIC {nic.name}", f"{', '.join(facts)}: {role}"))
     return checks
-
-
-def _wrong_with(nic: NicDevice, has_role: bool) -> tuple[Level, str]:
-    if has_role and not nic.up:
-        return Level.ERROR, f"bring it up: ip link set {nic.name} up"
-    return Level.OK, ""
 
 
 def role_checks(
@@ -96,6 +91,10 @@ def role_checks(
         found.append(_wrong_name(SNIC_KEY, error))
     if shared := both_roles(storage, [choice.device for choice in compute]):
         found.append(Check("roles", shared, Level.WARNING, "name another device for one of them, if there is one"))
+    used = [(storage.device, False), *((choice.device, uses_rdma(transport)) for choice in compute)]
+    for name in dict.fromkeys(nic.name for nic, rdma in used if nic and not (nic.up or (rdma and nic.rdma_up))):
+        remedy = f"bring it up: ip link set {name} up"
+        found.append(Check(f"NIC {name}", "it has a role, and is down", Level.ERROR, remedy))
     roles.pop("", None)
     return found, roles
 

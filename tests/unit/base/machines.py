@@ -29,6 +29,7 @@ class FakeSys:
         speed: int | None = None,
         rdma: str | None = None,
         port: int = 1,
+        operstate: str = "up",
     ) -> None:
         """An interface, at ``path`` if it is on PCIe, with an RDMA device, on a port of that, if it is named."""
         if path is None:
@@ -42,7 +43,7 @@ class FakeSys:
             if rdma:
                 self.rdma(rdma, path, numa, port=port)
                 self._write(entry / "dev_port", str(port - 1))
-        self._write(entry / "operstate", "up")
+        self._write(entry / "operstate", operstate)
         if speed is not None:
             self._write(entry / "speed", str(speed))
         self._link(self.root / "class/net" / name, entry)
@@ -53,12 +54,15 @@ class FakeSys:
         self._write(self.root / "class/net/bonding_masters", name)
 
     def rdma(self, name: str, path: str, numa: int = 0, rate: str = "400 Gb/sec (4X NDR)", port: int = 1) -> None:
+        """Its device file can be opened under ``dev``."""
         function = self.pci(path, numa)
         entry = function / "infiniband" / name
         self._write(entry / f"ports/{port}/rate", rate)
         self._write(entry / f"ports/{port}/state", "4: ACTIVE")
         self._link(entry / "device", function)
         self._link(self.root / "class/infiniband" / name, entry)
+        self._write(self.root / f"class/infiniband_verbs/uverbs_of_{name}/ibdev", name)
+        self._write(self.root / f"dev/infiniband/uverbs_of_{name}", "")
 
     def _write(self, file: Path, text: str) -> None:
         self._folder(file.parent)

@@ -31,7 +31,7 @@ def server(tmp_path):
                 f"ib{index}", f"{switch}/0000:{bridge}:04.{slot}/0000:{bridge}:1{slot}.1", socket, rdma=f"mlx5_{index}"
             )
             addresses[f"ib{index}"] = [f"10.2.0.{index}"]
-    return read_devices(tmp_path, addresses)
+    return read_devices(tmp_path, addresses, tmp_path / "dev")
 
 
 def test_every_gpu_gets_a_nic_of_its_own_behind_its_switch(server):
@@ -72,7 +72,7 @@ def pod(tmp_path):
     sys.nic("eth0")
     sys.gpu("pci0000:00/0000:00:01.0/0000:01:00.0")
     sys.rdma("mlx5_0", "pci0000:00/0000:00:01.0/0000:02:00.0")
-    return read_devices(tmp_path, {"eth0": ["10.0.0.1"]})
+    return read_devices(tmp_path, {"eth0": ["10.0.0.1"]}, tmp_path / "dev")
 
 
 @pytest.mark.parametrize(("transport", "expected"), [("auto", "mlx5_0"), ("nixl", "mlx5_0"), ("sockets", "eth0")])
@@ -85,6 +85,22 @@ def test_rdma_needs_no_address(pod, transport, expected):
         return
     with pytest.raises(ConfigError, match="^node.cnic: mlx5_0 of the host of p0 has no IPv4 address"):
         choose_cnics(["mlx5_0"], "p0", pod, 1, "10.0.0.1", True, transport)
+
+
+def test_infiniband_needs_no_interface_that_is_up(tmp_path):
+    sys = FakeSys(tmp_path)
+    sys.nic("eth0")
+    sys.gpu("pci0000:00/0000:00:01.0/0000:01:00.0")
+    sys.nic("ib0", "pci0000:00/0000:00:01.0/0000:02:00.0", rdma="mlx5_0", operstate="down")
+    host = read_devices(tmp_path, {"eth0": ["10.0.0.1"], "ib0": ["10.2.0.1"]}, tmp_path / "dev")
+
+    def auto(on_gpus: bool, transport: str) -> NicChoice:
+        return choose_cnics(["auto"], "p0", host, 1, "10.0.0.1", on_gpus, transport)[0]
+
+    chosen = auto(True, "auto")
+    assert (chosen.name, chosen.address) == ("ib0", None), "sockets cannot be reached at its address"
+    assert auto(True, "sockets").name == "eth0"
+    assert ucx_devices(["auto"], [auto(False, "auto")], host) == (), "UCX is not kept from it"
 
 
 @pytest.mark.parametrize(

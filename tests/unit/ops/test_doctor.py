@@ -47,7 +47,7 @@ def test_nics_are_told_with_driver_rate_address_and_role(tmp_path):
     fake.nic("ib0", "pci0000:00/0000:00:01.0/0000:01:00.0", 0, rdma="mlx5_0")
     fake.nic("lo")
     fake.gpu("pci0000:00/0000:00:01.0/0000:02:00.0")
-    host = read_devices(tmp_path, {"eth0": ["10.0.0.1"], "ib0": ["10.2.0.1"], "lo": ["127.0.0.1"]})
+    host = read_devices(tmp_path, {"eth0": ["10.0.0.1"], "ib0": ["10.2.0.1"], "lo": ["127.0.0.1"]}, tmp_path / "dev")
     found, roles = role_checks(host, "10.0.0.1", "eth0", ["auto"], 1, True, "auto")
     assert found == []
     assert [(check.name, check.says) for check in nic_checks(host, roles)] == [
@@ -70,8 +70,19 @@ def test_one_device_in_both_roles_is_a_warning_and_a_wrong_name_an_error():
 
 def test_a_device_with_a_role_that_is_down_is_an_error():
     host = HostDevices((NicDevice("eth0", None, ("10.0.0.1",)), NicDevice("eth1")))
-    _, roles = role_checks(host, "10.0.0.1", "eth0", ["eth0"], 1, False, "auto")
-    assert [check.level for check in nic_checks(host, roles)] == [Level.ERROR, Level.OK]
+    found, _ = role_checks(host, "10.0.0.1", "eth0", ["eth0"], 1, False, "auto")
+    (down,) = (check for check in found if check.level is Level.ERROR)
+    assert (down.name, down.remedy) == ("NIC eth0", "bring it up: ip link set eth0 up")
+
+
+@pytest.mark.parametrize(
+    ("transport", "snic", "down"),
+    [("auto", "auto", []), ("sockets", "auto", ["NIC ib0"]), ("auto", "ib0", ["NIC ib0"])],
+)
+def test_rdma_needs_no_interface_that_is_up(transport, snic, down):
+    host = HostDevices((NicDevice("ib0", "mlx5_0", ("10.0.0.1",), rdma_up=True),))
+    found, _ = role_checks(host, "10.0.0.1", snic, ["ib0"], 1, False, transport)
+    assert [check.name for check in found if check.level is Level.ERROR] == down
 
 
 @given(st.integers(0, 2**40), st.integers(1, 2**38), st.integers(1, 8))

@@ -31,9 +31,11 @@ def test_what_ucx_takes_by_itself_is_not_known():
 
 
 def test_engines_share_devices_and_their_rate():
-    carriers = Carriers({"d0": "nixl", "d1": "sockets"}, ETH, (IB0,))
+    carriers = Carriers({"d0": "nixl", "d1": "shared_memory"}, ETH, (IB0, ETH))
     assert (carriers.name, carriers.link_bps) == ("ib0, eth0", 410)
     assert carriers.says("ib0") == "; the engines' copies share ib0, eth0"
+    assert Carriers({"d0": "nixl", "d1": "sockets"}, ETH, (IB0,)).link_bps is None, "each peer has a rate of its own"
+    assert Carriers({"d0": "nixl", "d1": "sockets"}, ETH, (ETH,)).link_bps == 10, "one device is one rate"
     assert Carriers({"d0": "nixl"}, ETH, (IB0, IB1)).link_bps is None, "one link's rate is not known"
 
 

@@ -1,6 +1,8 @@
 """``transport: auto``: what is chosen, why, and that both ends then use it."""
 
 import json
+import os
+import signal
 from base64 import b64decode, b64encode
 
 import numpy as np
@@ -9,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import TransportError
+from dualpath_ray.transport import nixl_pool
 from dualpath_ray.transport.choice import AutoTransport, choose
+from dualpath_ray.transport.nixl import NixlTransport
 from dualpath_ray.transport.sockets import SocketTransport
 from tests.unit.transport.conftest import batch, without_nixl
 
@@ -76,24 +80,61 @@ def test_on_one_host_nixl_is_not_even_loaded(make_pair, monkeypatch):
     other.close()
 
 
-def test_nixl_is_given_up_after_two_peers_that_it_does_not_reach(make_pair, monkeypatch):
+@pytest.mark.timeout(60)
+def test_a_trial_of_nixl_that_fails_leaves_it_to_the_other_peers(make_pair, start_peer, monkeypatch):
+    pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    monkeypatch.setenv("UCX_TLS", "tcp,self")
+    pair, silent = make_pair("auto"), start_peer("auto")
+    connect = NixlTransport.connect
+
+    def connect_and_stop(self, peer, description):
+        connect(self, peer, description)
+        if peer == "silent":
+            os.kill(silent.process.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, silent.process.pid, os.WSTOPPED | os.WNOWAIT)  # until it has stopped
+
+    monkeypatch.setattr(NixlTransport, "connect", connect_and_stop)
+    pair.transport.connect("d0", elsewhere(pair.peer.describe()))
+    with monkeypatch.context() as patch:
+        patch.setattr(nixl_pool, "_REACH_S", 2.0)
+        pair.transport.connect("silent", elsewhere(silent.description))
+    pair.transport.connect("d1", elsewhere(pair.peer.describe()))
+    d0, failed, d1 = (pair.transport.choices[peer] for peer in ("d0", "silent", "d1"))
+    assert failed.name == "sockets" and "nixl: trial copy between p0 and silent failed: " in failed.why
+    assert ", nixl " in d0.why and ", nixl " in d1.why, "it was measured"
+
+
+@pytest.mark.parametrize(
+    ("reached", "expected"), [("", ["d0", "d1"]), ("d0", ["d0", "d1", "d2", "d3"]), ("d1", ["d0", "d1", "d2", "d3"])]
+)
+def test_nixl_is_given_up_after_two_peers_if_it_has_reached_none(make_pair, monkeypatch, reached, expected):
     """Each takes it ten seconds, and a firewall is the same for all."""
     tried = []
 
-    class Shut(SocketTransport):
+    class Nixl(SocketTransport):
+        def __init__(self, node, segment, device):
+            super().__init__(node, segment)
+
         def connect(self, peer, description):
             tried.append(peer)
-            raise TransportError("no answer")
+            if peer != reached:
+                raise TransportError("no answer")
 
-    monkeypatch.setattr(
-        "dualpath_ray.transport.choice.NixlTransport", lambda node, segment, device: Shut(node, segment)
-    )
+        def try_read(self, peer, nbytes):
+            pass
+
+    monkeypatch.setattr("dualpath_ray.transport.choice.NixlTransport", Nixl)
     pair = make_pair("auto")
     for peer in ("d0", "d1", "d2", "d3"):
         pair.transport.connect(peer, elsewhere(pair.peer.describe()))
-    whys = [choice.why.partition("; ")[2] for choice in pair.transport.choices.values()]
-    assert tried == ["d0", "d1"]
-    assert whys == ["nixl: no answer"] * 2 + ["nixl: not tried, since it failed with d0 and d1"] * 2
+    assert tried == expected
+    for peer, choice in pair.transport.choices.items():
+        if peer == reached:
+            assert choice.name == "nixl"
+        elif peer in tried:
+            assert choice.why.endswith("; nixl: no answer")
+        else:
+            assert choice.why.endswith("; nixl: not tried, since it failed with d0 and d1")
 
 
 def test_a_peer_that_nothing_reaches_is_named(make_pair):
