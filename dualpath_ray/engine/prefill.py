@@ -102,14 +102,9 @@ class PrefillLoop:
 
     def on_link(self, message: Any) -> None:
         """A message of the traffic manager: a layer's arrival goes straight to the batch that waits for it."""
-        if isinstance(message, LayerIn):
-            self._layer_in(message)
-        else:
+        if not isinstance(message, LayerIn):
             self.inbox.put(message)
-
-    def _layer_in(self, message: LayerIn) -> None:
-        kv = self._loading.get(message.batch)
-        if kv is not None:
+        elif (kv := self._loading.get(message.batch)) is not None:
             kv.on_layer_in(message)
 
     def stop(self) -> None:

@@ -77,7 +77,7 @@ def make_pair() -> Iterator[MakePair]:
             made.append((system, holders[-1]))
         ray.get([holder.call.remote("describe") for holder in holders], timeout=60)
         mine, theirs = (Segment.attach(Path(segment_path(system, node))) for node in NODES)
-        pair: Any = Pair(mine, theirs, InActor(holders[0]), InActor(holders[1]))  # type: ignore[arg-type]
+        pair: Any = Pair(mine, theirs, InActor(holders[0]), InActor(holders[1]))
         return pair
 
     yield make
