@@ -71,10 +71,16 @@ def ucx_environment(**variables: str) -> Iterator[None]:
                     os.environ[name] = value
 
 
-def run_transfer(agent: Any, handle: Any, limit_s: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+def run_transfer(
+    agent: Any,
+    handle: Any,
+    limit_s: float,
+    meanwhile: Callable[[], None] = lambda: None,
+    most_pause_s: float = _MOST_PAUSE_S,
+) -> None:
     """Start a prepared transfer, and return when it is done. The handle is released.
 
-    Args:   meanwhile: called between two looks at the state; what it raises ends the wait.
+    Args:   meanwhile: called between two looks at the state; what it raises ends the wait. most_pause_s: between them.
     Raises: NixlFailedError when the peer is lost; NixlReportedError for any other failure that the library reports;
         NixlUnendedError when ``limit_s`` have passed.
     """
@@ -86,7 +92,7 @@ def run_transfer(agent: Any, handle: Any, limit_s: float, meanwhile: Callable[[]
             if waited_s > limit_s:
                 raise NixlUnendedError(f"the transfer did not end within {limit_s:g} s")
             if waited_s > _SPIN_S:
-                pause_s = min(_MOST_PAUSE_S, pause_s * 1.5 or 2e-5)
+                pause_s = min(most_pause_s, pause_s * 1.5 or 2e-5)
                 time.sleep(pause_s)
             meanwhile()
             state = agent.check_xfer_state(handle)

@@ -101,7 +101,7 @@ class _SizeBench:
         from dualpath_ray.engine.hbm.probe import choose, probe, ways
 
         size, count = self._size, total_bytes // self._size
-        every: list[BlockCopy] = [*ways(), CopyCalls()]
+        every: list[BlockCopy] = [*ways(self._pool.numpy()), CopyCalls()]
         measured = {"one copy in": self._whole(count, True), "one copy out": self._whole(count, False)}
         for way in every:
             blocks = self._lists(way, count)

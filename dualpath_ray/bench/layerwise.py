@@ -42,6 +42,7 @@ class LayerwiseRow:
     batch: int
     block_bytes: int
     way: str
+    attention: str  # whose kernels
     compute_s: float
     copies_s: float
     copies_bytes_per_s: float
@@ -176,6 +177,7 @@ class _LayerwiseBench:
             batch=batch,
             block_bytes=layout.layer_block_bytes,
             way=self._access.way.name,
+            attention=self._adapter.attention,
             compute_s=medians["compute"],
             copies_s=medians["copies"],
             copies_bytes_per_s=nbytes / medians["copies"],

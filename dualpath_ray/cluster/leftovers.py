@@ -43,10 +43,15 @@ def sweep_dead() -> None:
 
     A process id says nothing about another namespace's processes (containers may share /dev/shm): those are left alone.
     """
+    creators: dict[str, list[tuple[int, int]]] = {}  # of each system's segments
     for path in SHM_DIR.glob(f"{PREFIX}.*"):
         creator = segment_creator(path) if path.is_file() else None
-        if creator is not None and creator[0] == pid_namespace() and not _alive(creator[1]):
-            sweep(path.name.split(".")[1])
+        if creator is not None:
+            creators.setdefault(path.name.split(".")[1], []).append(creator)
+    for system, made_by in creators.items():
+        # A system that lost one process goes on with the others' segments.
+        if all(namespace == pid_namespace() and not _alive(pid) for namespace, pid in made_by):
+            sweep(system)
     for parent in {Path(tempfile.gettempdir()), _SHORT_TEMP}:
         for path in parent.glob("dp-*"):
             match = _TEMPORARY.match(path.name)

@@ -34,6 +34,8 @@ from dualpath_ray.transport.load import check_transport
 _NO_LIMIT_TOKENS = 2**40
 LEAST_IO_DEPTH, MOST_IO_DEPTH = 4, 64
 
+_COPIES_GPU_SHARE = 0.01  # of a traffic manager: Ray maps a tensor only where it has assigned the GPU
+
 
 @dataclass(frozen=True, slots=True)
 class SystemPlan:
@@ -57,6 +59,11 @@ class SystemPlan:
     @property
     def gpus_per_engine(self) -> float:
         return self.config.engine.gpus if self.config.engine.device == "cuda" else 0.0
+
+    @property
+    def gpus_per_traffic_manager(self) -> float:
+        """A traffic manager whose copies cross a GPU takes its share from its node's first engine."""
+        return _COPIES_GPU_SHARE if self.config.transport == "rdt_cuda_ipc" else 0.0
 
     @property
     def threads_per_engine(self) -> int:

@@ -175,7 +175,13 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         spec = plan.node_spec(system.name, node, root, store_spec)
         handles.traffic[node] = (
             traffic_manager_actor(config.transport)
-            .options(name=traffic_name(node), namespace=system.name, num_cpus=0, scheduling_strategy=place)
+            .options(
+                name=traffic_name(node),
+                namespace=system.name,
+                num_cpus=0,
+                num_gpus=plan.gpus_per_traffic_manager,
+                scheduling_strategy=place,
+            )
             .remote(spec, handles.storage, shards)
         )
         kind = PrefillEngineActor if role is Role.PREFILL else DecodeEngineActor
@@ -185,7 +191,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
                 name=f"{role}/{engine_id(node, index)}",
                 namespace=system.name,
                 num_cpus=plan.cpus_per_engine,
-                num_gpus=plan.gpus_per_engine,
+                num_gpus=plan.gpus_per_engine - (0.0 if index else plan.gpus_per_traffic_manager),
                 scheduling_strategy=place,
             ).remote(plan.engine_spec(system.name, node, index))
     kind = scheduler_actor(len(config.node_names))

@@ -178,7 +178,7 @@ class ClusterConfig(Section):
     transport: str = Field(
         "auto",
         description="auto (the best for each pair of nodes), shared_memory, sockets, nixl, collective (Ray's, over gloo), "
-        "rdt (Ray's tensors over NIXL), or module:attr.",
+        "rdt (Ray's tensors over NIXL), rdt_cuda_ipc (through a GPU that nodes share), or module:attr.",
     )
     node: NodeConfig = NodeConfig()
     engine: EngineConfig = EngineConfig()
@@ -207,6 +207,12 @@ class ClusterConfig(Section):
             raise ValueError(
                 f"node.cnic names {len(self.node.cnic)} devices for node.gpus: {self.node.gpus}; write one, or one for each"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _gpu_for_its_channel(self) -> Self:
+        if self.transport == "rdt_cuda_ipc" and self.engine.device != "cuda":
+            raise ValueError("transport: rdt_cuda_ipc moves bytes through a GPU; set engine.device: cuda, or use auto")
         return self
 
     @model_validator(mode="after")

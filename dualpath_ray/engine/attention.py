@@ -15,7 +15,7 @@ Output = tuple[torch.Tensor, None]
 class Attended(Protocol):
     """What attention asks of a cache. ``key`` and ``value`` are what ``Cache.update`` returned, perhaps expanded."""
 
-    spans: list[tuple[int, int]]  # of each request's new tokens
+    spans: list[tuple[int, int]]  # of each request's new tokens: (first, stop) in the packed forward
 
     def attended(self, key: torch.Tensor, value: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per request (keys, values) [kv_heads, tokens, dim] of the layer that runs now."""
@@ -30,6 +30,7 @@ class Packed(Attended, Protocol):
     key_counts: torch.Tensor  # [requests]
     max_new: int
     max_keys: int
+    ranges: list[tuple[int, int]]  # of each request: (first row, tokens), the same on the host
 
     def memory(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(keys, values) [rows, kv_heads, dim]."""
@@ -120,8 +121,8 @@ def varlen_attention(
     return out[None, ..., :width], None
 
 
-def choose_attention(device: str, dtype: torch.dtype, indexed: bool) -> tuple[str, Callable[..., Output]]:
-    """What serves a device and a dtype best here, and the name it is registered under. Args: indexed: by an indexer."""
+def choose_attention(device: str, dtype: torch.dtype, indexed: bool) -> Callable[..., Output]:
+    """What serves a device and a dtype here without further packages. Args: indexed: by an indexer."""
     if device == "cuda" and dtype in (torch.bfloat16, torch.float16) and not indexed:
-        return "dualpath_varlen", varlen_attention
-    return "dualpath_sdpa", sdpa_attention
+        return varlen_attention
+    return sdpa_attention

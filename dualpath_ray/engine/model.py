@@ -6,7 +6,7 @@ for each token the elements that ``update`` got as keys, then those it got as va
 caches know that (``packed_cache.py``, ``hbm/cache.py``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +15,7 @@ import transformers
 from transformers.masking_utils import AttentionMaskInterface
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.engine.attention import choose_attention, packed_causal, varlen_attention
+from dualpath_ray.engine.attention import Output, choose_attention, packed_causal, sdpa_attention, varlen_attention
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.kv_type import TORCH_DTYPES, KvType
 from dualpath_ray.engine.layer_kv import HbmKv, LayerKv
@@ -41,7 +41,8 @@ class ModelAdapter:
         self.dtype, self.device = TORCH_DTYPES[dtype], device
         self.kv_type = KvType(TORCH_DTYPES[kv_dtype or dtype], self.dtype)
         self._model = load_model(description.model, self.dtype, seed, device)
-        name, self._attention = choose_attention(device, self.dtype, description.index_elements > 0)
+        self._attention = self._choose_attention()
+        name = f"dualpath-{id(self._attention):x}"  # the registry is the process'; an attention may be one model's
         transformers.AttentionInterface.register(name, self._attention)
         AttentionMaskInterface.register(name, lambda *args, **kwargs: None)
         self._model.set_attn_implementation(name)
@@ -106,6 +107,25 @@ class ModelAdapter:
                 self._graphs = None  # its steps are launched from here on
         return self.forward([[token] for token in token_ids], starts, kv, range(len(token_ids)))
 
+    def _choose_attention(self) -> Callable[..., Output]:
+        described = self.description
+        found = choose_attention(self.device, self.dtype, described.index_elements > 0)
+        if found is sdpa_attention or self.dtype is not torch.bfloat16:
+            return found
+        from dualpath_ray.engine.planned_attention import faster_than_torch
+
+        heads, dim = described.num_heads, described.head_dim
+        kv_heads = heads if described.latent else described.kv_elements_per_token_layer // (2 * dim)
+        value_dim = self._model.config.v_head_dim if described.latent else dim
+        return faster_than_torch(heads, kv_heads, dim, value_dim, described.latent) or found
+
+    @property
+    def attention(self) -> str:
+        """Whose kernels attend in a prefill, for people."""
+        if self._attention is sdpa_attention:
+            return "torch SDPA"
+        return "torch flash" if self._attention is varlen_attention else "FlashInfer"
+
     @property
     def read_bytes(self) -> int:
         """Of weights that every step reads: all but those of experts, and of input embeddings that stand alone."""
@@ -123,7 +143,7 @@ class ModelAdapter:
         """None where nothing can be recorded: shapes that depend on the contexts' lengths, or on which experts are chosen."""
         packs = self.description.latent or self.kv_type.converts
         experts = any("experts" in name for name, _ in self._model.named_modules())
-        if packs or experts or self._attention is not varlen_attention:
+        if packs or experts or self._attention is sdpa_attention:
             return None
         from dualpath_ray.engine.hbm.graphs import DecodeGraphs
 

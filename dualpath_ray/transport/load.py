@@ -38,6 +38,12 @@ def _rdt(node: str, segment: Segment, around: Around) -> Transport:
     return RdtTransport(node, segment, around.help_of)
 
 
+def _rdt_cuda_ipc(node: str, segment: Segment, around: Around) -> Transport:
+    from dualpath_ray.transport.rdt_cuda_ipc import CudaIpcTransport  # loads torch
+
+    return CudaIpcTransport(node, segment, around.help_of)
+
+
 TRANSPORTS: dict[str, MakeTransport] = {
     "auto": AutoTransport,
     "shared_memory": SharedMemoryTransport,
@@ -50,6 +56,7 @@ _OF_A_SYSTEM: dict[str, Callable[[str, Segment, Around], Transport]] = {
     "sockets": lambda node, segment, around: SocketTransport(node, segment, around.address),
     "collective": _collective,
     "rdt": _rdt,
+    "rdt_cuda_ipc": _rdt_cuda_ipc,
 }
 
 

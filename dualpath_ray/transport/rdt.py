@@ -16,13 +16,12 @@ from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.place import Place
 from dualpath_ray.transport.port import AskPeer, CopyBatch
 
-_CHANNEL = "nixl"
-
 
 class RdtTransport:
     """Adapter over tensors of Ray's. The traffic managers' actors must be made with ``enable_tensor_transport``."""
 
     name = "rdt"
+    channel = "nixl"
     inline_bytes = 0
 
     def __init__(self, node: str, segment: Segment, help_of: Callable[[str], AskPeer]) -> None:
@@ -97,17 +96,22 @@ class RdtTransport:
         return None
 
     def _put(self, offsets: np.ndarray, sizes: np.ndarray) -> list[Any]:
-        return [ray.put(self._views(offsets, sizes), _tensor_transport=_CHANNEL)]
+        return [ray.put(self._sent(self._views(offsets, sizes)), _tensor_transport=self.channel)]
 
     def _take(self, put: list[Any], offsets: np.ndarray, sizes: np.ndarray) -> None:
+        self._receive(put[0], self._views(offsets, sizes))
+
+    def _sent(self, views: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What is put for these ranges of the pool."""
+        return views
+
+    def _receive(self, ref: Any, views: list[torch.Tensor]) -> None:
+        """Get what was put into these ranges."""
         from ray.experimental import set_target_for_ref
 
-        views = self._views(offsets, sizes)
-        set_target_for_ref(put[0], views)
-        got = ray.get(put[0])
-        for view, tensor in zip(
-            views, got, strict=True
-        ):  # were the target dropped, Ray would have made memory of its own
+        set_target_for_ref(ref, views)
+        # Were the target dropped, Ray would have made memory of its own.
+        for view, tensor in zip(views, ray.get(ref), strict=True):
             assert view.data_ptr() == tensor.data_ptr()
 
     def _views(self, offsets: np.ndarray, sizes: np.ndarray) -> list[torch.Tensor]:

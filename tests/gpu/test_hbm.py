@@ -1,10 +1,15 @@
 """Every way of copying blocks to the GPU and back moves the right bytes, and no others."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 
+from dualpath_ray.base.errors import TransportError
+from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.engine.hbm.calls import CopyCalls
+from dualpath_ray.engine.hbm.loopback import CnicLoopback, gpu_address, nearest_cnic
 from dualpath_ray.engine.hbm.page_lock import lock, unlock
 from dualpath_ray.engine.hbm.probe import probe, ways
 
@@ -21,7 +26,7 @@ def test_blocks_go_there_and_back(nbytes):
     lock(pool)
     try:
         with torch.cuda.stream(torch.cuda.Stream()):
-            for way in [*ways(), CopyCalls()]:
+            for way in [*ways(pool), CopyCalls()]:
                 _check(way, pool, count, stride, nbytes)
     finally:
         torch.cuda.synchronize()
@@ -57,6 +62,92 @@ def test_the_probe_measures_every_way_and_leaves_the_pool_as_it_was():
     pool = torch.empty(64 << 20, dtype=torch.uint8, pin_memory=True).random_().numpy()
     kept = pool.copy()
     found = probe(pool, 65536, 131072, 16 << 20)
-    assert len(found) == len(ways()) >= 4
+    assert len(found) == len(ways(pool)) >= 4
     assert all(p.to_device > 1e9 and p.to_host > 1e9 for p in found)
     assert (pool == kept).all()
+
+
+# The CNIC's loopback, over TCP: these machines have no RDMA device. All of it runs but RDMA itself.
+
+
+@contextmanager
+def loopback(pool):
+    pytest.importorskip("nixl", reason="NIXL is not installed")
+    lock(pool)
+    way = CnicLoopback(pool, "lo")
+    try:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            yield way
+    finally:
+        torch.cuda.synchronize()
+        way.end()
+        unlock(pool)
+
+
+def test_the_loopback_moves_the_right_bytes():
+    count, nbytes = 300, 16384 + 8
+    pool = np.random.default_rng(0).integers(0, 256, count * (nbytes * 3 + 64), np.uint8)
+    with loopback(pool) as way:
+        _check(way, pool, count, nbytes * 3 + 64, nbytes)
+        way.check()
+
+
+def test_the_loopback_copies_in_the_streams_order():
+    """Layer after layer goes through one buffer, as in a ring: in, changed by the GPU, out."""
+    layers, nbytes = 6, 1 << 16
+    pool = np.zeros(2 * layers * nbytes, np.uint8)
+    for layer in range(layers):
+        pool[layer * nbytes : (layer + 1) * nbytes] = layer + 1
+    base = np.array([pool.__array_interface__["data"][0]], np.uint64)
+    with loopback(pool) as way:
+        buffer = torch.zeros(nbytes, dtype=torch.uint8, device="cuda")
+        _ready(buffer)
+        blocks = way.prepare(base, np.array([buffer.data_ptr()], np.uint64), nbytes)
+        for layer in range(layers):
+            torch.cuda._sleep(20_000_000)  # some milliseconds: a copy that did not wait would be early
+            way.to_device(blocks, host_offset=layer * nbytes)
+            buffer += 100
+            way.to_host(blocks, host_offset=(layers + layer) * nbytes)
+            buffer.zero_()
+        torch.cuda.synchronize()
+        way.check()
+    for layer in range(layers):
+        assert (pool[(layers + layer) * nbytes :][:nbytes] == layer + 101).all()
+
+
+def _ready(buffer):
+    """UCX's TCP, other than RDMA, calls CUDA for a copy, and a kernel's first call holds CUDA until the GPU is idle."""
+    buffer += 100
+    buffer.zero_()
+    torch.cuda._sleep(1)
+    torch.cuda.synchronize()
+
+
+def test_a_copy_that_fails_is_told_and_holds_nobody_up():
+    pool = np.zeros(1 << 20, np.uint8)
+    elsewhere = np.zeros(4096, np.uint8)  # which the agent does not know
+    with loopback(pool) as way:
+        buffer = torch.full((4096,), 7, dtype=torch.uint8, device="cuda")
+        addresses = np.array([buffer.data_ptr()], np.uint64)
+        way.to_device(way.prepare(np.array([elsewhere.__array_interface__["data"][0]], np.uint64), addresses, 4096))
+        torch.cuda.synchronize()
+        with pytest.raises(TransportError, match="CNIC in loopback"):
+            way.check()
+        good = way.prepare(np.array([pool.__array_interface__["data"][0]], np.uint64), addresses, 4096)
+        way.to_device(good)  # no longer carried out
+        torch.cuda.synchronize()
+        assert (buffer == 7).all()
+
+
+def test_a_gpu_is_known_by_the_kernels_name_for_it():
+    assert gpu_address() in [gpu.address for gpu in read_devices().gpus]
+
+
+def test_the_loopback_is_offered_where_there_is_an_rdma_device_only():
+    pool = torch.empty(1 << 20, dtype=torch.uint8, pin_memory=True).numpy()
+    try:
+        nearest_cnic()
+    except ImportError:
+        assert not any(isinstance(way, CnicLoopback) for way in ways(pool))
+    else:
+        assert any(isinstance(way, CnicLoopback) for way in ways(pool))

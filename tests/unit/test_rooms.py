@@ -44,10 +44,10 @@ ACTOR_MAY_ALSO_IMPORT = {"config", "observability"}  # the thin shells, not what
 # ``import torch``: anywhere in engine/, elsewhere only inside functions, for the number of threads.
 TORCH_ROOMS = {"engine"}
 TORCH_IN_FUNCTIONS = {"ops", "bench"}
-TORCH_ADAPTERS = {"transport/rdt.py"}  # Ray's tensor channels take torch's tensors
+TORCH_ADAPTERS = {"transport/rdt.py", "transport/rdt_cuda_ipc.py"}  # Ray's tensor channels take torch's tensors
 # ``import ray``: actor.py files, cluster/, and an adapter that rides on Ray, named here when there is one.
 RAY_ROOMS = {"cluster"}
-RAY_ADAPTERS = {"transport/collective.py", "transport/rdt.py", "bench/transport_ray.py"}
+RAY_ADAPTERS = {"transport/collective.py", "transport/rdt.py", "transport/rdt_cuda_ipc.py", "bench/transport_ray.py"}
 # What decides gets time as an argument. Not pure by their nature: the shells, and what waits on a socket or maps memory.
 PURE_ROOMS = {"traffic", "scheduler", "kv", "planning"}
 PURE_FILES = {"storage/index.py", "storage/shards.py"}

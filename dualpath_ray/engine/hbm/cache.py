@@ -38,6 +38,7 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
         # What attention takes is packed, if it is converted or expanded; else keys and values stay where they stand.
         self._packs = latent or kv_type.converts
         self._firsts = packed[:-1] if self._packs else list(firsts)
+        self.ranges = list(zip(self._firsts, self._totals, strict=True))
         gathers = self._packs and packed[:-1] != firsts  # the rows do not lie one behind the other
         rows = zip(firsts, self._totals, self._new, strict=True)
         arrays = [
@@ -103,8 +104,7 @@ class HbmCache(Cache):  # type: ignore[misc]  # transformers' cache class is unt
     def attended(self, key: torch.Tensor, value: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per request (keys, values) [kv_heads, tokens, dim]."""
         keys, values = (rows.transpose(0, 1) for rows in self.memory(key, value))
-        ranges = zip(self._firsts, self._totals, strict=True)
-        return [(keys[:, first : first + total], values[:, first : first + total]) for first, total in ranges]
+        return [(keys[:, first : first + total], values[:, first : first + total]) for first, total in self.ranges]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0

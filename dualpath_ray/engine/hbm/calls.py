@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from dualpath_ray.engine.hbm.copy_engine import cuda_runtime
-from dualpath_ray.engine.hbm.port import BlockList
+from dualpath_ray.engine.hbm.port import BlockCopy, BlockList
 
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 
 
-class CopyCalls:
+class CopyCalls(BlockCopy):
     """BlockCopy by cudaMemcpyAsync, one call a block."""
 
     name = "a copy call a block"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dualpath_ray.engine.hbm.port import BlockList
+from dualpath_ray.engine.hbm.port import BlockCopy, BlockList
 
 _AT_ONCE = 256  # ranges of a call: the next ones are handed over while these are copied
 _IN_STREAM_ORDER = 1  # cudaMemcpySrcAccessOrderStream
@@ -50,7 +50,7 @@ def cuda_runtime() -> tuple[ctypes.CDLL, int]:
     raise ImportError("this CUDA runtime has no cudaMemcpyBatchAsync (CUDA 12.8 and later have)")
 
 
-class CopyEngine:
+class CopyEngine(BlockCopy):
     """BlockCopy by the copy engines."""
 
     name = "copy engines"

@@ -4,10 +4,10 @@ import ctypes
 
 import numpy as np
 
-from dualpath_ray.engine.hbm.port import BlockList
+from dualpath_ray.engine.hbm.port import BlockCopy, BlockList
 
 
-class CpuCopy:
+class CpuCopy(BlockCopy):
     """BlockCopy by memmove. ``device`` addresses are those of CPU tensors."""
 
     name = "memmove"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dualpath_ray.engine.hbm.port import BlockList
+from dualpath_ray.engine.hbm.port import BlockCopy, BlockList
 
 _THREADS = 512
 _SOURCE = r"""
@@ -55,7 +55,7 @@ def current_stream() -> Any:
     return made(stream) if made is not None else cupy.cuda.ExternalStream(stream.cuda_stream)
 
 
-class KernelCopy:
+class KernelCopy(BlockCopy):
     """BlockCopy by ``num_thread_blocks`` thread blocks."""
 
     def __init__(self, num_thread_blocks: int) -> None:

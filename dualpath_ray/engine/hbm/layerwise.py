@@ -245,6 +245,7 @@ class HbmBatchKv:
                 if left is None:
                     return
                 left.synchronize()
+                self._way.check()
                 self._send(LayerOut(self._engine, self._batch, layer))
         except Exception as error:  # the traffic manager is gone, or the GPU
             self._failure = error

@@ -28,6 +28,9 @@ class PoolAccess:
                 "engine.device: cuda needs CUDA 12.8 or later, or the extra gpu-cu12 or gpu-cu13, to copy blocks; install one"
             )
         self.way: BlockCopy = choose(probed).way
+        for other in probed:
+            if other.way is not self.way:
+                other.way.end()
 
     def layer_blocks(self, slots: np.ndarray) -> np.ndarray:
         """Addresses of layer 0 in these slots, uint64 [slots]; layer l stands ``l * layer_block_bytes`` further on."""

@@ -42,3 +42,14 @@ class BlockCopy(Protocol):
     def to_host(self, blocks: BlockList, host_offset: int = 0, device_offset: int = 0) -> None:
         """The other way."""
         ...
+
+    def check(self) -> None:
+        """Whether what was issued and is over by now has moved the right bytes. The driver's own copies fail by themselves.
+
+        Raises: TransportError.
+        """
+        return None
+
+    def end(self) -> None:
+        """Nothing is issued any more."""
+        return None

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from dualpath_ray.base.errors import TransportError
 from dualpath_ray.base.memory import address_of
 from dualpath_ray.engine.hbm.copy_engine import CopyEngine
 from dualpath_ray.engine.hbm.kernels import KernelCopy
+from dualpath_ray.engine.hbm.loopback import CnicLoopback, nearest_cnic
 from dualpath_ray.engine.hbm.port import BlockCopy, BlockList
 
 THREAD_BLOCKS = (4, 8, 16)
@@ -29,14 +31,18 @@ class Probed:
     thread_blocks: int  # multiprocessors that it takes from the model; 0 for the copy engines
 
 
-def ways() -> list[BlockCopy]:
-    """What can be tried here, those that take the fewest multiprocessors first."""
+def ways(pool: np.ndarray) -> list[BlockCopy]:
+    """What can be tried here, those that take the fewest multiprocessors first. Args: pool: where all host ranges are."""
     found: list[BlockCopy] = []
-    makers: list[Callable[[], BlockCopy]] = [CopyEngine, *(partial(KernelCopy, n) for n in THREAD_BLOCKS)]
+    makers: list[Callable[[], BlockCopy]] = [
+        CopyEngine,
+        lambda: CnicLoopback(pool, nearest_cnic()),
+        *(partial(KernelCopy, n) for n in THREAD_BLOCKS),
+    ]
     for make in makers:
         try:
             found.append(make())
-        except Exception:  # not here, or a CuPy that cannot compile
+        except Exception:  # not here, or a CuPy that cannot compile, or a NIC that cannot reach the GPU
             continue
     return found
 
@@ -63,13 +69,18 @@ def _probe(pool: np.ndarray, block_bytes: int, stride_bytes: int, total_bytes: i
     device = torch.empty(len(slots) * block_bytes, dtype=torch.uint8, device="cuda")
     targets = np.arange(len(slots), dtype=np.uint64) * np.uint64(block_bytes) + np.uint64(device.data_ptr())
     found = []
-    for way in ways():
+    for way in ways(pool):
         blocks = way.prepare(slots * np.uint64(stride_bytes) + np.uint64(base), targets, block_bytes)
         rates = []
         for move in (way.to_device, way.to_host):
             move(blocks)
             times = sorted(device_s(partial(_several, move, blocks)) for _ in range(_REPEATS))
             rates.append(_IN_A_ROW * blocks.total_bytes / times[_REPEATS // 2])
+        try:
+            way.check()
+        except TransportError:  # a NIC that looked as if it could
+            way.end()
+            continue
         found.append(Probed(way, rates[0], rates[1], getattr(way, "num_thread_blocks", 0)))
     return found
 

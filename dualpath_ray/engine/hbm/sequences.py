@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -57,7 +58,17 @@ class HbmSequences:
                 self.memory[:, other : other + prompt_tokens] = self.memory[:, first : first + prompt_tokens]
             loaded = torch.cuda.Event()
             loaded.record()
-        return Loading(taken, loaded.query, loaded.synchronize)
+        return Loading(taken, partial(self._is_loaded, loaded), partial(self._wait_loaded, loaded))
+
+    def _is_loaded(self, loaded: torch.cuda.Event) -> bool:
+        if not loaded.query():
+            return False
+        self._access.way.check()
+        return True
+
+    def _wait_loaded(self, loaded: torch.cuda.Event) -> None:
+        loaded.synchronize()
+        self._access.way.check()
 
     def _copy_in(self, slots: np.ndarray, first: int, prompt_tokens: int) -> None:
         """H2D of all layers; the last block may be partly filled."""
@@ -105,6 +116,7 @@ class HbmSequences:
             blocks = self._access.way.prepare(host.reshape(-1), device, self._layout.layer_block_bytes)
             self._access.way.to_host(blocks)
         self._out.synchronize()
+        self._access.way.check()
 
     def free(self, kv: SequenceKv) -> None:
         self._ranges.give(kv.owner)

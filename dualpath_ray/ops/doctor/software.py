@@ -5,6 +5,7 @@ import socket
 from importlib.util import find_spec
 
 from dualpath_ray.base.nixl_agent import NixlMissingError, make_agent
+from dualpath_ray.engine.device import num_cuda_devices
 from dualpath_ray.ops.doctor.check import Check, Level
 from dualpath_ray.ops.versions import versions
 from dualpath_ray.transport.load import built_in_transports
@@ -15,15 +16,17 @@ _CONNECT_S = 5
 
 def transport_checks(wanted: str) -> list[Check]:
     """Args: wanted: the one that the configuration names."""
-    missing = missing_nixl()
+    nixl = missing_nixl()
+    missing = dict.fromkeys(_NEEDS_NIXL, nixl) | {"rdt_cuda_ipc": None if num_cuda_devices() else "there is no GPU"}
     checks = []
     for name in built_in_transports():
-        if missing is None or name not in _NEEDS_NIXL:
+        reason = missing.get(name)
+        if reason is None:
             checks.append(Check(f"transport {name}", "available"))
         elif name == wanted:
-            checks.append(Check(f"transport {name}", f"not available: {missing}", Level.ERROR, "use transport: auto"))
+            checks.append(Check(f"transport {name}", f"not available: {reason}", Level.ERROR, "use transport: auto"))
         else:
-            checks.append(Check(f"transport {name}", f"not available: {missing}", Level.WARNING))
+            checks.append(Check(f"transport {name}", f"not available: {reason}", Level.WARNING))
     return checks
 
 

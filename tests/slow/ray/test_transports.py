@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from dualpath_ray.base.errors import LayoutError, TransportError
+from dualpath_ray.engine.device import num_cuda_devices
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import Segment, segment_path, sweep
 from dualpath_ray.transport.load import Around, make_transport
@@ -20,6 +21,14 @@ from tests.unit.transport.conftest import LAYOUT, STAGING, Pair, batch
 
 pytestmark = pytest.mark.ray
 NODES = ("p0", "d0")
+TRANSPORTS = ("collective", "rdt", "rdt_cuda_ipc")
+
+
+def skip_without(transport: str) -> None:
+    if transport == "rdt":
+        pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    if transport == "rdt_cuda_ipc" and not num_cuda_devices():
+        pytest.skip("no CUDA device")
 
 
 class Holder:
@@ -67,10 +76,11 @@ def make_pair() -> Iterator[MakePair]:
     made: list[tuple[str, Any]] = []
 
     def make(transport: str, their_layout: KvLayout = LAYOUT) -> Pair:
-        if transport == "rdt":
-            pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+        skip_without(transport)
         system = f"test-{os.getpid()}-{secrets.token_hex(4)}"
-        kind = ray.remote(num_cpus=0, max_concurrency=8, enable_tensor_transport=transport == "rdt")(Holder)
+        gpus = 0.1 if transport == "rdt_cuda_ipc" else 0
+        tensors = transport.startswith("rdt")
+        kind = ray.remote(num_cpus=0, num_gpus=gpus, max_concurrency=8, enable_tensor_transport=tensors)(Holder)
         holders = []
         for node, layout in zip(NODES, (LAYOUT, their_layout), strict=True):
             holders.append(kind.options(name=f"{system}/{node}").remote(transport, system, node, layout))
@@ -97,7 +107,7 @@ def connect(pair: Any) -> None:
     ray.get(waits, timeout=60)
 
 
-@pytest.fixture(scope="module", params=["collective", "rdt"])
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def pair(request: pytest.FixtureRequest, make_pair: MakePair) -> Pair:
     pair = make_pair(request.param)
     connect(pair)
@@ -111,8 +121,7 @@ def test_promise(pair: Pair, case: Callable[[Pair], None]) -> None:
 
 @pytest.mark.parametrize("transport", ["collective", "rdt"])
 def test_the_main_job_gives_the_same_tokens(transport: str) -> None:
-    if transport == "rdt":
-        pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
+    skip_without(transport)
     prefill_nodes = 2 if transport == "collective" else 1  # a group of three; RDT's agents take a core each
     with running({"transport": transport, "prefill_nodes": prefill_nodes}) as (system, client):
         record = roll_out(system, client, trajectories(3))
@@ -120,7 +129,7 @@ def test_the_main_job_gives_the_same_tokens(transport: str) -> None:
         assert record.cnic_bytes["p0"]["out"] > 0
 
 
-@pytest.mark.parametrize("transport", ["collective", "rdt"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_another_layout_is_refused_and_both_ends_are_named(make_pair: MakePair, transport: str) -> None:
     pair: Any = make_pair(transport, KvLayout(9, 9, 9))
     described = ray.get(pair.peer.holder.call.remote("describe"), timeout=60)
@@ -129,7 +138,7 @@ def test_another_layout_is_refused_and_both_ends_are_named(make_pair: MakePair, 
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("transport", ["collective", "rdt"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_peer_that_dies_is_named(make_pair: MakePair, transport: str) -> None:
     pair = make_pair(transport)
     connect(pair)

@@ -61,6 +61,7 @@ def test_a_missing_key_is_named(missing):
         ({"name": "Not A Name"}, "name: "),
         ({"engine": {"gpus": 1.5}}, "engine.gpus: Input should be less than or equal to 1"),
         ({"engine": {"device": "tpu"}}, "engine.device: Input should be 'cpu' or 'cuda'"),
+        ({"transport": "rdt_cuda_ipc"}, "transport: rdt_cuda_ipc moves bytes through a GPU; set engine.device: cuda"),
         ({"node": {"snic_bps": float("inf")}}, "node.snic_bps: inf is no rate"),
         ({"node": {"pe_buffer_bytes": float("nan")}}, "node.pe_buffer_bytes: nan is no size"),
         ({"scheduler": None}, "scheduler: "),

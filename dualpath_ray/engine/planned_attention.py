@@ -1,0 +1,145 @@
+"""FlashInfer's kernels for prefill, where the package is: on Hopper about twice as fast as the one that torch brings.
+
+They are planned once a forward and run in every layer. Decode steps keep torch's kernel: it is as fast there, and a graph
+can record it. What FlashInfer compiles for a model's shape takes a minute or two the first time on a machine, and is kept.
+"""
+
+import statistics
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from dualpath_ray.engine.attention import Output, Packed, varlen_attention
+from dualpath_ray.engine.hbm.probe import device_s
+
+_WORKSPACE_BYTES = 128 << 20
+_WIDTHS = ((64, 64), (128, 128), (256, 256), (192, 128))  # of keys and values; others fail when they have been compiled
+_FASTER = 0.95  # of the time of torch's kernel: less is not worth a second library
+_NEW, _TOTAL, _REQUESTS = 512, 8192, 2  # of the trial: a turn's new tokens over a long context
+_REPEATS = 5
+
+
+class PlannedAttention:
+    """Like ``varlen_attention``. Of one model: all of its layers have one shape."""
+
+    def __init__(self, latent: bool) -> None:
+        """Args: latent: keys and values come expanded, one request's rows behind the other's.
+
+        Raises: ImportError without FlashInfer.
+        """
+        from flashinfer import BatchPrefillWithPagedKVCacheWrapper, BatchPrefillWithRaggedKVCacheWrapper
+
+        self._latent = latent
+        kind = BatchPrefillWithRaggedKVCacheWrapper if latent else BatchPrefillWithPagedKVCacheWrapper
+        self._wrapper: Any = kind(torch.empty(_WORKSPACE_BYTES, dtype=torch.uint8, device="cuda"), "NHD")
+        self._planned: Callable[[], Packed | None] = lambda: None
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float,
+        dropout: float = 0.0,
+        dualpath_cache: Packed | None = None,
+        **rest: Any,
+    ) -> Output:
+        cache = dualpath_cache
+        assert cache is not None
+        if cache.max_new == 1:
+            return varlen_attention(module, query, key, value, attention_mask, scaling, dropout, cache, **rest)
+        keys, values = cache.memory(key, value)
+        queries = query[0].transpose(0, 1)
+        if self._planned() is not cache:
+            self._plan(cache, queries, keys, values, scaling)
+            self._planned = weakref.ref(cache)
+        if self._latent:
+            return self._wrapper.run(queries, keys, values)[None], None
+        return self._wrapper.run(queries, (keys[:, None], values[:, None]))[None], None
+
+    def _plan(
+        self, cache: Packed, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
+    ) -> None:
+        query_starts = torch.tensor([0, *(stop for _, stop in cache.spans)], dtype=torch.int32)
+        totals = torch.tensor([0, *(total for _, total in cache.ranges)], dtype=torch.int32)
+        key_starts = totals.cumsum(0, dtype=torch.int32)
+        heads, kv_heads, dim = queries.shape[1], keys.shape[1], keys.shape[2]
+        how = {"causal": True, "sm_scale": scaling, "q_data_type": queries.dtype, "kv_data_type": keys.dtype}
+        if self._latent:
+            width = values.shape[2]
+            self._wrapper.plan(query_starts, key_starts, heads, kv_heads, dim, head_dim_vo=width, **how)
+            return
+        rows = torch.cat(
+            [torch.arange(first, first + n, dtype=torch.int32, device=keys.device) for first, n in cache.ranges]
+        )
+        one = torch.ones(len(cache.ranges), dtype=torch.int32)  # a page is a token: ranges begin at any row
+        self._wrapper.plan(query_starts, key_starts, rows, one, heads, kv_heads, dim, 1, **how)
+
+
+def faster_than_torch(
+    heads: int, kv_heads: int, head_dim: int, value_dim: int, latent: bool
+) -> PlannedAttention | None:
+    """FlashInfer's attention where it is here and serves this shape faster than torch's: measured. bfloat16."""
+    if (head_dim, value_dim) not in _WIDTHS:
+        return None
+    try:
+        planned = PlannedAttention(latent)
+        trial = _Trial.of(heads, kv_heads, head_dim, value_dim)
+        ours, theirs = (_median_s(partial(attention, **trial.arguments())) for attention in (planned, varlen_attention))
+    except Exception:  # not here, or no compiler, or no kernel for these widths
+        return None
+    return planned if ours < _FASTER * theirs else None
+
+
+def _median_s(work: Callable[[], Any]) -> float:
+    work()  # the first one compiles
+    return statistics.median(device_s(work) for _ in range(_REPEATS))
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class _Trial(Packed):
+    """Requests of one shape, their keys and values one behind the other."""
+
+    queries: torch.Tensor  # [1, heads, tokens, dim]
+    keys: torch.Tensor
+    values: torch.Tensor
+    spans: list[tuple[int, int]]
+    ranges: list[tuple[int, int]]
+    query_starts: torch.Tensor
+    key_starts: torch.Tensor
+    key_counts: torch.Tensor
+    max_new: int = _NEW
+    max_keys: int = _TOTAL
+
+    @classmethod
+    def of(cls, heads: int, kv_heads: int, head_dim: int, value_dim: int) -> "_Trial":
+        like: dict[str, Any] = {"dtype": torch.bfloat16, "device": "cuda"}
+        index: dict[str, Any] = {"dtype": torch.int32, "device": "cuda"}
+        rows = torch.randn(_REQUESTS * _TOTAL, kv_heads * (head_dim + value_dim), **like)
+        numbers = range(_REQUESTS)
+        return cls(
+            queries=torch.randn(1, heads, _REQUESTS * _NEW, head_dim, **like),
+            keys=rows[:, : kv_heads * head_dim].unflatten(1, (kv_heads, head_dim)),
+            values=rows[:, kv_heads * head_dim :].unflatten(1, (kv_heads, value_dim)),
+            spans=[(n * _NEW, (n + 1) * _NEW) for n in numbers],
+            ranges=[(n * _TOTAL, _TOTAL) for n in numbers],
+            query_starts=torch.arange(_REQUESTS + 1, **index) * _NEW,
+            key_starts=torch.arange(_REQUESTS + 1, **index) * _TOTAL,
+            key_counts=torch.full((_REQUESTS,), _TOTAL, **index),
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        same = {"module": None, "attention_mask": None, "scaling": self.keys.shape[2] ** -0.5}
+        return {**same, "query": self.queries, "key": self.keys, "value": self.values, "dualpath_cache": self}
+
+    def memory(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return key, value
+
+    def attended(self, key: torch.Tensor, value: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        raise NotImplementedError("one kernel serves all requests")
