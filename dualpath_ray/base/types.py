@@ -22,8 +22,11 @@ class Role(StrEnum):
 class TrafficClass(StrEnum):
     """What a transfer is for (section 5); the NIC's lanes are chosen by it."""
 
-    MODEL_EXECUTION = "model_execution"
-    KV_CACHE = "kv_cache"
+    MODEL_EXECUTION = "model_execution"  # collectives
+    KV_CACHE = "kv_cache"  # blocks that a request waits for, and KV between nodes
+    KV_URGENT = "kv_urgent"  # the same of a request whose deadline is near
+    WRITE_BACK = "write_back"  # blocks on their way to storage
+    SCRUB = "scrub"  # blocks that are read only to see whether they are intact
 
 
 def node_name(role: Role, index: int) -> str:

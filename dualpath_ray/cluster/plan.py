@@ -122,6 +122,8 @@ class SystemPlan:
             snic_in_bytes_per_s=rate(nic.snic_bps),
             snic_out_bytes_per_s=rate(nic.snic_write_bps or nic.snic_bps),
             cnic_bytes_per_s=rate(nic.cnic_bps),
+            snic_lanes=config.fabric.snic.lanes,
+            cnic_lanes=config.fabric.cnic.lanes,
             charged=charged,
             store=store_spec,
             store_root=store_root if config.scheduler.oracle else config.storage.mounts.get(node, store_root),

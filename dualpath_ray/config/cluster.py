@@ -9,9 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -20,6 +18,8 @@ from pydantic import (
 )
 
 from dualpath_ray.base.units import parse_bps, parse_bytes
+from dualpath_ray.config.fabric import FabricConfig
+from dualpath_ray.config.section import Section
 
 Bps = Annotated[PositiveInt, BeforeValidator(parse_bps)]
 Bytes = Annotated[PositiveInt, BeforeValidator(parse_bytes)]
@@ -42,12 +42,6 @@ Devices = Annotated[list[Device], BeforeValidator(_one_or_more)]
 
 
 FILE_STORES = ("local", "nixl_posix", "nixl_gds", "nixl_hf3fs", "usrbio")
-
-
-class Section(BaseModel):
-    """Keys and values of a file: no others, and never changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class NodeConfig(Section):
@@ -181,6 +175,7 @@ class ClusterConfig(Section):
         "rdt (Ray's tensors over NIXL), rdt_cuda_ipc (through a GPU that nodes share), or module:attr.",
     )
     node: NodeConfig = NodeConfig()
+    fabric: FabricConfig = FabricConfig()
     engine: EngineConfig = EngineConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     storage: StorageConfig = StorageConfig()

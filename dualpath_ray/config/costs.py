@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Valida
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.yaml_file import keys_are, problems, read_mapping
-from dualpath_ray.config.cluster import Section
+from dualpath_ray.config.section import Section
 
 _FILES = Path(__file__).parent / "cost_files"
 Ratio = Annotated[float, Field(gt=0, le=1)]

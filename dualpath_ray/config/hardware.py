@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import bytes_per_s, parse_bytes_per_s, parse_flops
 from dualpath_ray.base.yaml_file import keys_are, problems, read_mapping
-from dualpath_ray.config.cluster import Bps, Bytes, ClusterConfig, Section
+from dualpath_ray.config.cluster import Bps, Bytes, ClusterConfig
+from dualpath_ray.config.section import Section
 
 BytesPerS = Annotated[PositiveInt, BeforeValidator(parse_bytes_per_s)]
 Flops = Annotated[PositiveInt, BeforeValidator(parse_flops)]

@@ -8,7 +8,8 @@ from dualpath_ray.base.types import Role, TrafficClass, node_name
 from dualpath_ray.simulator.events import EventLoop
 from dualpath_ray.simulator.fair_share import FairShare
 from dualpath_ray.simulator.spec import ClusterSpec, NodeRates
-from dualpath_ray.traffic.nic import Direction, Nic, NicQueue
+from dualpath_ray.traffic.nic import Direction, Nic
+from dualpath_ray.traffic.nic_queue import NicQueue
 
 _KV = TrafficClass.KV_CACHE
 

@@ -13,7 +13,8 @@ from dualpath_ray.simulator.events import EventLoop
 from dualpath_ray.simulator.request import SimRequest
 from dualpath_ray.simulator.spec import ClusterSpec
 from dualpath_ray.simulator.system import SimSystem
-from dualpath_ray.traffic.nic import Direction, NicQueue
+from dualpath_ray.traffic.nic import Direction
+from dualpath_ray.traffic.nic_queue import NicQueue
 from dualpath_ray.workload.trajectory import TrajectoryLengths
 
 

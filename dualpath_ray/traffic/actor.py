@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from dualpath_ray.base.errors import DualPathError, StorageError, TransportError
+from dualpath_ray.base.lanes import Lanes
 from dualpath_ray.base.nic_choice import (
     AUTO,
     SNIC_KEY,
@@ -83,6 +84,8 @@ class NodeSpec:
     snic_in_bytes_per_s: float | None
     snic_out_bytes_per_s: float | None
     cnic_bytes_per_s: float | None
+    snic_lanes: Lanes
+    cnic_lanes: Lanes
     charged: bool  # False: oracle, no I/O is charged
     store: str
     store_root: str
@@ -163,9 +166,11 @@ class TrafficManager:
             spec.layout,
             BufferPool(segment),
             segment.slots_offset,
-            Nic(f"{spec.node}/snic", spec.snic_in_bytes_per_s, spec.snic_out_bytes_per_s, spec.charged),
+            Nic(
+                f"{spec.node}/snic", spec.snic_in_bytes_per_s, spec.snic_out_bytes_per_s, spec.charged, spec.snic_lanes
+            ),
             [
-                Nic(f"{spec.node}/cnic{g}", spec.cnic_bytes_per_s, spec.cnic_bytes_per_s, spec.charged)
+                Nic(f"{spec.node}/cnic{g}", spec.cnic_bytes_per_s, spec.cnic_bytes_per_s, spec.charged, spec.cnic_lanes)
                 for g in range(spec.num_engines)
             ],
             can_read=self._can_read(),

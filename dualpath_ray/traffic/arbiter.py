@@ -7,7 +7,7 @@ docs/arbitration.md has the rules in full, what they come to, and where the spec
 from collections.abc import Sequence
 from math import inf
 
-from dualpath_ray.traffic.vl_tables import UNIT_BYTES, VlTables, VlWeight
+from dualpath_ray.base.vl_tables import UNIT_BYTES, VlTables, VlWeight
 
 
 class _Table:

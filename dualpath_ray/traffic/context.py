@@ -13,7 +13,8 @@ from dualpath_ray.kv.segment import BufferPool
 from dualpath_ray.traffic.copies import cut
 from dualpath_ray.traffic.effects import CopyPool, Effect, Fail, IndexCall, OpDone, ReadBlock, Send, WriteBlock
 from dualpath_ray.traffic.messages import Grant, Granted
-from dualpath_ray.traffic.nic import LEAST_CHUNK_BYTES, Direction, Nic
+from dualpath_ray.traffic.nic import Direction, Nic
+from dualpath_ray.traffic.nic_queue import LEAST_CHUNK_BYTES
 from dualpath_ray.transport.port import CopyBatch
 
 Callback = Callable[[OpDone], None]
@@ -95,12 +96,20 @@ class NodeContext:
         on_start: Callable[[], None] = nothing,
         on_finish: Callable[[], None] = nothing,
         on_device: bool = True,
+        traffic_class: TrafficClass = TrafficClass.KV_CACHE,
     ) -> None:
         """Put bytes on one direction of a NIC; the callbacks run when they start and when they are through."""
-        nic[direction].submit((on_start, on_finish), nbytes, TrafficClass.KV_CACHE, self.now_s, on_device)
+        nic[direction].submit((on_start, on_finish), nbytes, traffic_class, self.now_s, on_device)
 
     def transfer(
-        self, peer: str, peer_cnic: int, cnic: int, write: bool, batch: CopyBatch, done: Callable[[], None]
+        self,
+        peer: str,
+        peer_cnic: int,
+        cnic: int,
+        write: bool,
+        batch: CopyBatch,
+        done: Callable[[], None],
+        traffic_class: TrafficClass = TrafficClass.KV_CACHE,
     ) -> None:
         """Copy between this pool and a peer's; over when the bytes are there and both CNICs have carried them.
 
@@ -129,10 +138,11 @@ class NodeContext:
         self._next_op += 1
         self._grants[self._next_op] = part_done
         there = Direction.IN if write else Direction.OUT
-        self.send(peer, Grant(self._next_op, peer_cnic, there, batch.total_bytes))
+        self.send(peer, Grant(self._next_op, peer_cnic, there, batch.total_bytes, traffic_class))
+        on_device = peer not in self.on_host
         for chunk in chunks:
             begin = partial(start, chunk)
-            self.wire(self.cnics[cnic], here, chunk.total_bytes, begin, part_done, peer not in self.on_host)
+            self.wire(self.cnics[cnic], here, chunk.total_bytes, begin, part_done, on_device, traffic_class)
 
     def on_grant(self, peer: str, message: Grant) -> None:
         """A peer drives a transfer that uses one of our CNICs too."""
@@ -143,6 +153,7 @@ class NodeContext:
             message.nbytes,
             on_finish=lambda: self.send(peer, answer),
             on_device=peer not in self.on_host,
+            traffic_class=TrafficClass(message.traffic_class),
         )
 
     def on_granted(self, message: Granted) -> None:

@@ -300,6 +300,7 @@ class Grant:
     cnic: int
     direction: str
     nbytes: int
+    traffic_class: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import accumulate
 from math import lcm
 
-from dualpath_ray.traffic.vl_tables import UNIT_BYTES, VlTables, VlWeight, units_of
+from dualpath_ray.base.vl_tables import UNIT_BYTES, VlTables, VlWeight, units_of
 
 
 @dataclass(frozen=True, slots=True)

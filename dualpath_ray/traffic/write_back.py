@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dualpath_ray.base.errors import StorageError, StoreFullError
+from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.segment import WRITING
 from dualpath_ray.traffic.context import NodeContext, nothing
 from dualpath_ray.traffic.effects import OpDone
@@ -143,6 +144,7 @@ class WriteBack:
             context.layout.sealed_bytes,
             on_start=lambda: context.write_block(block.key, block.parent, block.weights_version, block.slot, written),
             on_finish=part_done,
+            traffic_class=TrafficClass.WRITE_BACK,
         )
 
     def _free(self, block: NewBlock) -> None:

@@ -10,6 +10,7 @@ from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.hardware import hardware_of
 from dualpath_ray.config.load import effective, load_cluster, parse_cluster, read_yaml
 from dualpath_ray.config.modes import MODES, mode_overrides
+from dualpath_ray.config.section import Section
 from dualpath_ray.models.load import load_model
 
 SMALLEST = {"prefill_nodes": 1, "decode_nodes": 2, "model": "toy-llama"}
@@ -102,12 +103,11 @@ def test_effective_values_say_where_they_came_from():
 def test_every_key_has_a_description():
     def walk(model):
         for name, field in model.model_fields.items():
-            if isinstance(field.default, tuple(SECTIONS)):
+            if isinstance(field.default, Section):
                 walk(type(field.default))
             else:
                 assert field.description, name
 
-    SECTIONS = {type(f.default) for f in ClusterConfig.model_fields.values() if hasattr(f.default, "model_fields_set")}
     walk(ClusterConfig)
 
 

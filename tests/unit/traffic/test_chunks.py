@@ -13,7 +13,8 @@ from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.effects import CopyPool, OpDone, Send
 from dualpath_ray.traffic.messages import Grant, Granted
-from dualpath_ray.traffic.nic import CHUNK_S, LEAST_CHUNK_BYTES, Direction, Nic, NicQueue
+from dualpath_ray.traffic.nic import Direction, Nic
+from dualpath_ray.traffic.nic_queue import CHUNK_S, LEAST_CHUNK_BYTES, NicQueue
 from dualpath_ray.transport.port import CopyBatch
 
 RATE, LEAST = 10_000.0, 64
@@ -85,7 +86,7 @@ def test_only_copies_that_leave_the_host_keep_a_link_busy(pool, driven_here):
         if driven_here:
             context.transfer(peer, 0, 0, True, ranges([500]), lambda: None)
         else:
-            context.on_grant(peer, Grant(1, 0, Direction.OUT, 500))
+            context.on_grant(peer, Grant(1, 0, Direction.OUT, 500, "kv_cache"))
     context.poll_nics()
     assert context.cnics[0][Direction.OUT].busy_until(0.0) == (500 / RATE, 1000)
 

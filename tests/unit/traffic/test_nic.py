@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpath_ray.base.types import TrafficClass
-from dualpath_ray.traffic.nic import Direction, Nic, NicQueue
+from dualpath_ray.traffic.nic import Direction, Nic
+from dualpath_ray.traffic.nic_queue import NicQueue
 
 KV = TrafficClass.KV_CACHE
 RATE = 1000.0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.traffic.vl_tables import (
+from dualpath_ray.base.vl_tables import (
     DROPPED,
     PAPER_TABLES,
     VlTables,

@@ -1,0 +1,87 @@
+"""Lanes of the NICs: opensm's QoS keys, and which service level each traffic class takes (section 5, appendix A.1)."""
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.base.lanes import Lanes
+from dualpath_ray.base.types import TrafficClass
+from dualpath_ray.base.vl_tables import DROPPED, VlTables, parse_vl_tables
+from dualpath_ray.config.section import Section
+
+ServiceLevel = Annotated[int, Field(ge=0, le=15)]
+
+
+class LaneConfig(Section):
+    """Virtual lanes of a kind of NIC. The keys are those of opensm."""
+
+    CLASSES: ClassVar[tuple[TrafficClass, ...]]  # that go over these NICs
+
+    qos_max_vls: PositiveInt = Field(4, description="Virtual lanes of a port: 1, 2, 4, 8 or 15.")
+    qos_high_limit: int = Field(
+        240, description="Times 4 KiB that the high table sends before the low one may send a packet; 255: no limit."
+    )
+    qos_vlarb_high: str = Field("0:192,1:192,2:0,3:192", description="High table, lane:weight; a weight is 64 bytes.")
+    qos_vlarb_low: str = Field("0:192,1:192,2:64,3:192", description="Low table.")
+    qos_sl2vl: str | None = Field(
+        None, description="Lane of each of 16 service levels, 15 drops. Unset: each its own, as far as lanes go."
+    )
+    service_levels: dict[TrafficClass, ServiceLevel] = Field(description="Service level of each traffic class.")
+    packet_bytes: PositiveInt = Field(4096, description="Largest packet (MTU) of the fabric.")
+
+    @property
+    def tables(self) -> VlTables:
+        """Raises: ConfigError naming the key."""
+        return parse_vl_tables(
+            self.qos_max_vls, self.qos_high_limit, self.qos_vlarb_high, self.qos_vlarb_low, self.qos_sl2vl
+        )
+
+    @property
+    def lanes(self) -> Lanes:
+        return Lanes(self.tables, dict(self.service_levels), self.packet_bytes)
+
+    @model_validator(mode="after")
+    def _tables_serve_every_class(self) -> Self:
+        try:
+            lanes = self.lanes
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        for traffic_class in self.CLASSES:
+            if traffic_class not in self.service_levels:
+                raise ValueError(f"service_levels has none for {traffic_class}; every class of these NICs needs one")
+            if lanes.lane(traffic_class) == DROPPED:
+                raise ValueError(
+                    f"service_levels: {traffic_class} takes service level {self.service_levels[traffic_class]}, which "
+                    "qos_sl2vl drops; give it a lane"
+                )
+        return self
+
+
+class CnicLanes(LaneConfig):
+    """Of compute NICs: collectives over KV, by appendix A.1's tables."""
+
+    CLASSES = (TrafficClass.MODEL_EXECUTION, TrafficClass.KV_URGENT, TrafficClass.KV_CACHE)
+
+    service_levels: dict[TrafficClass, ServiceLevel] = Field(
+        dict(zip(CLASSES, (0, 1, 2), strict=True)), description="Service level of each traffic class."
+    )
+
+
+class SnicLanes(LaneConfig):
+    """Of storage NICs (ours): who waits for a block comes first, and what can wait still moves."""
+
+    CLASSES = (TrafficClass.KV_URGENT, TrafficClass.KV_CACHE, TrafficClass.WRITE_BACK, TrafficClass.SCRUB)
+
+    qos_vlarb_high: str = Field("0:192,1:64", description="High table, lane:weight; a weight is 64 bytes.")
+    qos_vlarb_low: str = Field("2:192,3:64", description="Low table.")
+    service_levels: dict[TrafficClass, ServiceLevel] = Field(
+        dict(zip(CLASSES, (0, 1, 2, 3), strict=True)), description="Service level of each traffic class."
+    )
+
+
+class FabricConfig(Section):
+    """What keeps KV from slowing the model down: on emulated NICs, and in what `dualpath fabric` writes."""
+
+    cnic: CnicLanes = CnicLanes()
+    snic: SnicLanes = SnicLanes()
