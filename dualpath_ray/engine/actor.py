@@ -15,12 +15,10 @@ from dualpath_ray.engine.decode import Cancel, DecodeLoop
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.events import EventBuffer
 from dualpath_ray.engine.group import GroupLeader, GroupMember
-from dualpath_ray.engine.layerwise import DramBatches
 from dualpath_ray.engine.memory import DecodeMemory, PrefillMemory
 from dualpath_ray.engine.prefill import PrefillLimits, PrefillLoop
 from dualpath_ray.engine.profile import EngineProfile, profile_engine
 from dualpath_ray.engine.request import EngineRequest, StepEvent
-from dualpath_ray.engine.sequences import DramSequences
 from dualpath_ray.kv.segment import Segment, segment_path
 from dualpath_ray.scheduler.state import Decision, GroupReport, Request
 from dualpath_ray.traffic.link import Link, link_path, read_all
@@ -54,6 +52,7 @@ class _Engine(ABC):
 
     def __init__(self, spec: EngineSpec) -> None:
         """Raises: ConfigError when the model cannot be loaded."""
+        # torch and transformers are imported in engines alone: scheduler and driver, which name this class, start without.
         import torch
 
         torch.set_num_threads(spec.threads)
@@ -213,6 +212,8 @@ class PrefillEngine(_Engine):
     def _prefill_memory(self, segment: Segment) -> PrefillMemory:
         spec = self._spec
         if spec.device == "cpu":
+            from dualpath_ray.engine.layerwise import DramBatches
+
             return DramBatches(segment, spec.engine, spec.limits.layerwise, self._link_send)
         from dualpath_ray.engine.hbm.layerwise import HbmBatches
         from dualpath_ray.engine.hbm.pool_access import PoolAccess
@@ -257,6 +258,8 @@ class DecodeEngine(_Engine):
 
     def _decode_memory(self, segment: Segment) -> DecodeMemory:
         if self._spec.device == "cpu":
+            from dualpath_ray.engine.sequences import DramSequences
+
             return DramSequences(segment)
         from dualpath_ray.engine.hbm.pool_access import PoolAccess
         from dualpath_ray.engine.hbm.sequences import HbmSequences
