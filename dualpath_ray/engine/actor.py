@@ -1,5 +1,6 @@
 """Prefill and decode engines as Ray actors: thin shells around their loops."""
 
+import gc
 import os
 import sys
 import threading
@@ -53,19 +54,24 @@ class _Engine(ABC):
     def __init__(self, spec: EngineSpec) -> None:
         """Raises: ConfigError when the model cannot be loaded."""
         # torch and transformers are imported in engines alone: scheduler and driver, which name this class, start without.
-        import torch
+        # They make objects by the hundred thousand that stay: looking for garbage among them takes a sixth of the start.
+        gc.disable()
+        try:
+            import torch
 
-        torch.set_num_threads(spec.threads)
-        sys.setswitchinterval(
-            0.0005
-        )  # the loader must get its turn within a layer's compute, which may take a millisecond
-        from dualpath_ray.engine.model import ModelAdapter
+            torch.set_num_threads(spec.threads)
+            # the loader must get its turn within a layer's compute, which may take a millisecond
+            sys.setswitchinterval(0.0005)
+            from dualpath_ray.engine.model import ModelAdapter
 
+            self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed, spec.device, spec.kv_dtype)
+        finally:
+            gc.enable()
+        gc.freeze()  # nor does a later look take them in, which would hold up a forward
         self._spec = spec
         self._events = EventBuffer()
         self._failure = ""
         self._stopping = False
-        self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed, spec.device, spec.kv_dtype)
         self._profile = spec.profile
         self._loop: PrefillLoop | DecodeLoop | None = None
         self._link: Link | None = None
