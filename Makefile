@@ -2,7 +2,7 @@
 #
 #   make run          set up once, then the demo: a real model, single path against dual path
 #   make test         set up once, then lint, types and tests
-#   make test-slow    what needs root or more time: network namespaces, Ray's own channels
+#   make test-slow    what needs root or more time: network namespaces, Ray clusters, Ray's own channels
 #
 # PYTHON=python3.12           the interpreter (3.11 to 3.14) that .venv is made from
 # TORCH='torch>=2.11,<2.14'   what is installed when no torch >= 2.11 is there already (the interpreter's own is used)
@@ -71,7 +71,7 @@ lint: setup
 test: lint
 	@$(BIN)/python -m pytest tests --ignore=tests/slow -q $(PYTEST_ARGS)
 
-# What needs more than a virtual environment, or more time: network namespaces (root, iproute2), Ray's own channels.
+# What needs more than a virtual environment, or more time: network namespaces (root, iproute2), Ray clusters and channels.
 test-slow: setup
 	@$(BIN)/python -m pytest tests/slow -q $(PYTEST_ARGS)
 

@@ -270,9 +270,10 @@ def _make_store(system: System, keep_store: bool) -> str:
 
 def _end_actors(handles: Handles) -> None:
     """Let traffic managers unlink their segments, then end every process."""
-    engines = [*handles.prefill.values(), *handles.decode.values()]
     try:
-        stops = [handle.stop.remote() for handle in (*engines, *handles.traffic.values())]
+        for engine in (*handles.prefill.values(), *handles.decode.values()):
+            engine.stop.remote()  # not waited for: it leaves nothing behind, and one that hangs or loads would not answer
+        stops = [manager.stop.remote() for manager in handles.traffic.values()]
         ray.wait(stops, num_returns=len(stops), timeout=10)
     finally:  # whoever is in a hurry (a second Ctrl-C) leaves nothing behind either
         for handle in handles.named().values():

@@ -1,5 +1,6 @@
 """Prefill and decode engines as Ray actors: thin shells around their loops."""
 
+import gc
 import os
 import sys
 import threading
@@ -15,12 +16,10 @@ from dualpath_ray.engine.decode import Cancel, DecodeLoop
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.events import EventBuffer
 from dualpath_ray.engine.group import GroupLeader, GroupMember
-from dualpath_ray.engine.layerwise import DramBatches
 from dualpath_ray.engine.memory import DecodeMemory, PrefillMemory
 from dualpath_ray.engine.prefill import PrefillLimits, PrefillLoop
 from dualpath_ray.engine.profile import EngineProfile, profile_engine
 from dualpath_ray.engine.request import EngineRequest, StepEvent
-from dualpath_ray.engine.sequences import DramSequences
 from dualpath_ray.kv.segment import Segment, segment_path
 from dualpath_ray.scheduler.state import Decision, GroupReport, Request
 from dualpath_ray.traffic.link import Link, link_path, read_all
@@ -54,19 +53,25 @@ class _Engine(ABC):
 
     def __init__(self, spec: EngineSpec) -> None:
         """Raises: ConfigError when the model cannot be loaded."""
-        import torch
+        # torch and transformers are imported in engines alone: scheduler and driver, which name this class, start without.
+        # They make objects by the hundred thousand that stay: looking for garbage among them takes a sixth of the start.
+        gc.disable()
+        try:
+            import torch
 
-        torch.set_num_threads(spec.threads)
-        sys.setswitchinterval(
-            0.0005
-        )  # the loader must get its turn within a layer's compute, which may take a millisecond
-        from dualpath_ray.engine.model import ModelAdapter
+            torch.set_num_threads(spec.threads)
+            # the loader must get its turn within a layer's compute, which may take a millisecond
+            sys.setswitchinterval(0.0005)
+            from dualpath_ray.engine.model import ModelAdapter
 
+            self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed, spec.device, spec.kv_dtype)
+        finally:
+            gc.enable()
+        gc.freeze()  # nor does a later look take them in, which would hold up a forward
         self._spec = spec
         self._events = EventBuffer()
         self._failure = ""
         self._stopping = False
-        self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed, spec.device, spec.kv_dtype)
         self._profile = spec.profile
         self._loop: PrefillLoop | DecodeLoop | None = None
         self._link: Link | None = None
@@ -213,6 +218,8 @@ class PrefillEngine(_Engine):
     def _prefill_memory(self, segment: Segment) -> PrefillMemory:
         spec = self._spec
         if spec.device == "cpu":
+            from dualpath_ray.engine.layerwise import DramBatches
+
             return DramBatches(segment, spec.engine, spec.limits.layerwise, self._link_send)
         from dualpath_ray.engine.hbm.layerwise import HbmBatches
         from dualpath_ray.engine.hbm.pool_access import PoolAccess
@@ -257,6 +264,8 @@ class DecodeEngine(_Engine):
 
     def _decode_memory(self, segment: Segment) -> DecodeMemory:
         if self._spec.device == "cpu":
+            from dualpath_ray.engine.sequences import DramSequences
+
             return DramSequences(segment)
         from dualpath_ray.engine.hbm.pool_access import PoolAccess
         from dualpath_ray.engine.hbm.sequences import HbmSequences

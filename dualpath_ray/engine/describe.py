@@ -8,7 +8,7 @@ from typing import Any
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import format_bytes
-from dualpath_ray.engine.toy import is_toy, toy_config
+from dualpath_ray.engine.toy import is_toy, toy_config, toy_shape
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float8_e4m3": 1}
 
@@ -41,7 +41,12 @@ def describe(model: str, dtype: str, seed: int) -> ModelDescription:
     Raises: ConfigError naming the key ``model`` when it is missing, broken, of a kind that is not served, or too large
         for this machine's memory.
     """
-    config = read_config(model)
+    config = toy_shape(model) if is_toy(model) else read_config(model)
+    return describe_config(config, model, dtype, seed)
+
+
+def describe_config(config: Any, model: str, dtype: str, seed: int) -> ModelDescription:
+    """A model whose configuration has been read. Raises: as ``describe``."""
     _refuse_sliding_windows(model, config)
     _refuse_unknown_shapes(model, config)
     heads = int(config.num_attention_heads)
@@ -185,9 +190,9 @@ def _safetensors_header(file: Path) -> dict[str, Any]:
 
 def _fingerprint(model: str, config: Any, dtype: str, seed: int) -> str:
     """Digest of architecture and weights: configuration, and a sample of each weight file."""
-    digest = hashlib.sha256(config.to_json_string().encode() + dtype.encode())
-    if is_toy(model):
-        digest.update(f"{model} {seed}".encode())
+    toy = is_toy(model)
+    text = json.dumps(vars(config), default=str) + f"{model} {seed}" if toy else config.to_json_string()
+    digest = hashlib.sha256((text + dtype).encode())
     for file in _weight_files(model):
         size = file.stat().st_size
         digest.update(f"{file.name} {size}".encode())

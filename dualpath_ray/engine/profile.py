@@ -4,13 +4,12 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as functional
-
-from dualpath_ray.engine.model import ModelAdapter
 from dualpath_ray.scheduler.intra_engine import AttentionPredictor
+
+if TYPE_CHECKING:  # a profile is also read where no engine runs
+    from dualpath_ray.engine.model import ModelAdapter
 
 BETA_S = 5.0  # beta is what a GPU processes in this time
 ALPHA_S = 3.0  # alpha is what a node reads in this time
@@ -45,6 +44,8 @@ class _HeldKv:
     first_rows = [0]
 
     def __init__(self, device: str, bytes_per_token_layer: int, num_tokens: int) -> None:
+        import torch
+
         self._rows = torch.zeros(num_tokens, bytes_per_token_layer, dtype=torch.uint8, device=device)
 
     def begin_layer(self, layer: int) -> Any:
@@ -54,7 +55,7 @@ class _HeldKv:
         """The rows of all layers are the same memory: only time is measured."""
 
 
-def profile_engine(adapter: ModelAdapter, max_context_tokens: int, repeats: int = 3) -> EngineProfile:
+def profile_engine(adapter: "ModelAdapter", max_context_tokens: int, repeats: int = 3) -> EngineProfile:
     """Profile an engine in a few seconds; the first forwards also warm it up."""
     description = adapter.description
     s_per_flop, overhead_s = _fit_attention(adapter, min(2048, max_context_tokens), repeats)
@@ -70,8 +71,11 @@ def profile_engine(adapter: ModelAdapter, max_context_tokens: int, repeats: int 
     return EngineProfile(s_per_flop, overhead_s, (cached + new) / took, new / took)
 
 
-def _fit_attention(adapter: ModelAdapter, longest: int, repeats: int) -> tuple[float, float]:
+def _fit_attention(adapter: "ModelAdapter", longest: int, repeats: int) -> tuple[float, float]:
     """Least squares of one layer's attention time over its FLOPs."""
+    import torch
+    import torch.nn.functional as functional
+
     description = adapter.description
     heads, dim = description.num_heads, description.head_dim
     unit = AttentionPredictor(heads, dim, 1.0)

@@ -1,10 +1,12 @@
 """Choosing a token from logits: greedy or seeded, the same whatever else is in the batch."""
 
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from dualpath_ray.base.errors import RequestRefusedError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,15 @@ class SamplingParams:
 
 
 def sample(
-    logits: torch.Tensor, params: SamplingParams, end_token_ids: tuple[int, ...], sample_index: int, position: int
+    logits: "torch.Tensor", params: SamplingParams, end_token_ids: tuple[int, ...], sample_index: int, position: int
 ) -> tuple[int, float]:
     """One token and its log-probability (of the distribution at temperature 1, end tokens masked if ignored).
 
     Args: logits: float32 [vocab_size]; position: of the token in its context. With ``sample_index`` and the seed it
         fixes the random draw, so a request's tokens depend on nothing else.
     """
+    import torch  # late: whoever only names SamplingParams must not wait for it
+
     if params.ignore_end and end_token_ids:
         logits = logits.index_fill(0, torch.tensor(end_token_ids), float("-inf"))
     if params.temperature == 0:
@@ -59,7 +63,7 @@ def _draw_seed(seed: int, sample_index: int, position: int) -> int:
     return mixed ^ (mixed >> 29)
 
 
-def _truncated(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+def _truncated(logits: "torch.Tensor", params: SamplingParams) -> "torch.Tensor":
     if params.top_k and params.top_k < len(logits):
         least = logits.topk(params.top_k).values[-1]
         logits = logits.masked_fill(logits < least, float("-inf"))

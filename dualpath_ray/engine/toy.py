@@ -5,6 +5,7 @@
 """
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 from dualpath_ray.base.errors import ConfigError
@@ -12,11 +13,20 @@ from dualpath_ray.base.errors import ConfigError
 _NAME = re.compile(r"^toy-(llama|qwen2|qwen3|deepseek-v3(?:\.2)?)(?:-(\d+)l)?$")
 VOCAB_SIZE = 512
 
+_CLASSES = {  # of transformers, by model type
+    "llama": "LlamaConfig",
+    "qwen2": "Qwen2Config",
+    "qwen3": "Qwen3Config",
+    "deepseek_v3": "DeepseekV3Config",
+    "deepseek_v32": "DeepseekV32Config",
+}
+
 # As published in the models' own configuration files; only DeepSeek-V3's number of layers is another.
 _LARGE: dict[str, tuple[str, dict[str, Any]]] = {
     "random-qwen2.5-7b": (
-        "Qwen2Config",
+        "qwen2",
         {
+            "eos_token_id": None,
             "vocab_size": 152064,
             "hidden_size": 3584,
             "intermediate_size": 18944,
@@ -28,8 +38,9 @@ _LARGE: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "random-deepseek-v3-4l": (
-        "DeepseekV3Config",
+        "deepseek_v3",
         {
+            "eos_token_id": 1,
             "vocab_size": 129280,
             "hidden_size": 7168,
             "intermediate_size": 18432,
@@ -65,20 +76,35 @@ def is_large_shape(model: str) -> bool:
     return model.startswith("random-")
 
 
-def toy_config(model: str) -> Any:
-    """Configuration of a model with random weights. Raises: ConfigError listing the names."""
+def toy_shape(model: str) -> SimpleNamespace:
+    """What a configuration of transformers says of a model with random weights, without the seconds of importing it.
+
+    Raises: ConfigError listing the names.
+    """
     match = _NAME.match(model)
-    if not match and model not in _LARGE:
+    if match:
+        kind, values = _toy(match.group(1), int(match.group(2) or 4))
+    elif model in _LARGE:
+        kind, values = _LARGE[model]
+    else:
         raise ConfigError(
             f"model: there is no {model!r}; models with random weights are toy-llama, toy-qwen2, toy-qwen3, "
             f"toy-deepseek-v3, toy-deepseek-v3.2, {', '.join(_LARGE)}"
         )
+    return SimpleNamespace(architectures=[_CLASSES[kind]], model_type=kind, **values)
+
+
+def toy_config(model: str) -> Any:
+    """Configuration of a model with random weights. Raises: ConfigError listing the names."""
+    shape = vars(toy_shape(model))
     import transformers
 
-    if not match:
-        kind, values = _LARGE[model]
-        return getattr(transformers, kind)(**values)
-    kind, layers = match.group(1), int(match.group(2) or 4)
+    values = {name: value for name, value in shape.items() if name not in ("architectures", "model_type")}
+    return getattr(transformers, shape["architectures"][0])(**values)
+
+
+def _toy(kind: str, layers: int) -> tuple[str, dict[str, Any]]:
+    """(model type, configuration values) of a small model."""
     common = {
         "vocab_size": VOCAB_SIZE,
         "hidden_size": 64,
@@ -91,12 +117,10 @@ def toy_config(model: str) -> Any:
         "pad_token_id": None,
         "tie_word_embeddings": False,
     }
-    if kind == "llama":
-        return transformers.LlamaConfig(**common, num_key_value_heads=2)
-    if kind == "qwen2":
-        return transformers.Qwen2Config(**common, num_key_value_heads=2)
+    if kind in ("llama", "qwen2"):
+        return kind, {**common, "num_key_value_heads": 2}
     if kind == "qwen3":
-        return transformers.Qwen3Config(**common, num_key_value_heads=2, head_dim=16)
+        return kind, {**common, "num_key_value_heads": 2, "head_dim": 16}
     latent = {
         **common,
         "num_key_value_heads": 4,
@@ -114,7 +138,7 @@ def toy_config(model: str) -> Any:
         "first_k_dense_replace": 1,
     }
     if kind == "deepseek-v3":
-        return transformers.DeepseekV3Config(**latent)
+        return "deepseek_v3", latent
     # Each token attends to all before it: random scores tie at zero, and picks among ties depend on a batch's shape.
     topk = common["max_position_embeddings"]
-    return transformers.DeepseekV32Config(**latent, index_topk=topk, index_n_heads=2, index_head_dim=32)
+    return "deepseek_v32", {**latent, "index_topk": topk, "index_n_heads": 2, "index_head_dim": 32}

@@ -85,6 +85,17 @@ def test_cancel_ends_a_request_and_frees_everything(up: tuple[System, Client]) -
     assert all(n["free_slots"] + n["writing_blocks"] == n["num_slots"] for n in system.status()["nodes"].values())
 
 
+def test_a_client_that_goes_away_leaves_the_system_usable(up: tuple[System, Client]) -> None:
+    system, _ = up
+    params = SamplingParams(max_tokens=4, ignore_end=True)
+    gone = Client(system)
+    gone.generate(PROMPT, params, "g")
+    gone.close()
+    other = Client(system)
+    assert len(other.generate(PROMPT, params, "u").result(60)[0].token_ids) == 4
+    other.close()
+
+
 def test_new_weights_hit_no_old_block(up: tuple[System, Client]) -> None:
     system, client = up
     params = SamplingParams(max_tokens=2, ignore_end=True)

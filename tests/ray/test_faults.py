@@ -10,7 +10,6 @@ import pytest
 import ray
 
 from dualpath_ray.base.errors import SystemDiedError
-from dualpath_ray.cluster.client import Client
 from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.workload.trajectory import Trajectory
@@ -160,12 +159,3 @@ def test_a_dead_engine_ends_every_request_with_one_sentence() -> None:
 def _actors(system: System, kind: str) -> list[dict[str, int]]:
     handles = {"decode": system.handles.decode, "prefill": system.handles.prefill}[kind]
     return [{"pid": ray.get(h.pid.remote())} for h in handles.values()]
-
-
-def test_a_client_that_goes_away_leaves_the_system_usable() -> None:
-    with running() as (system, client):
-        client.generate(np.arange(16, 120), GREEDY, "t")
-        client.close()
-        other = Client(system)
-        assert len(other.generate(np.arange(16, 120), GREEDY, "u").result(60)[0].token_ids) == 4
-        other.close()

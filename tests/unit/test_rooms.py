@@ -201,8 +201,19 @@ def test_what_the_rules_allow(file, source):
     assert not [str(found) for found in imports_of(source, file) for forbidden in RULES if forbidden(found)]
 
 
-@pytest.mark.parametrize("module", [NAME, f"{NAME}.cli.main"])
-def test_import_is_light(module):
-    code = f"import sys, {module}; print(*[m for m in ('ray', 'torch', 'transformers', 'pyarrow') if m in sys.modules])"
+HEAVY = ("ray", "torch", "transformers", "pyarrow")
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        (NAME, HEAVY),
+        (f"{NAME}.cli.main", HEAVY),
+        # What the driver and the scheduler's process import: torch and transformers take them four seconds, for nothing.
+        (f"{NAME}.ops.rollout, {NAME}.cluster.system", ("torch", "transformers")),
+    ],
+)
+def test_import_is_light(module, heavy):
+    code = f"import sys, {module}; print(*[m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -5,8 +5,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,8 @@ class Cluster:
         self._logs = temp
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, workers: Sequence[str], head_cpus: int) -> None:
-        """A head, and a node with one CPU for each label in ``workers``."""
+    def start(self) -> None:
+        """The head, with two CPUs."""
         self._start(
             [
                 "--head",
@@ -47,13 +47,15 @@ class Cluster:
                 f"--ray-client-server-port={self.client}",
             ],
             "storage",
-            f"--num-cpus={head_cpus}",
+            "--num-cpus=2",
             f"--temp-dir={self._logs / 'ray'}",
         )
-        for number, role in enumerate(workers, 1):
-            self.wait_up(number)  # nodes of one machine share the session's folder: two that join at once can hang
-            self._start([f"--address=127.0.0.1:{self.port}"], role, "--num-cpus=1")
-        self.wait_up(1 + len(workers))
+        self.wait_up(1)
+
+    def join(self, role: str) -> None:
+        """One more node, with a CPU: one at a time, as two of one machine share the session's folder and can hang."""
+        self._start([f"--address=127.0.0.1:{self.port}"], role, "--num-cpus=1")
+        self.wait_up(len(self._processes))
 
     def _start(self, args: list[str], role: str, *more: str) -> None:
         log = (self._logs / f"{role}.log").open("wb")
@@ -80,52 +82,19 @@ class Cluster:
         end(self._processes)
 
 
-@contextmanager
-def started(workers: Sequence[str], head_cpus: int) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="dp-c-", ignore_cleanup_errors=True) as temp:
         cluster = Cluster(Path(temp))
         try:
-            cluster.start(workers, head_cpus)
+            cluster.start()
             yield cluster
         finally:
             cluster.stop()
 
 
-def test_logical_nodes_stand_on_the_ray_nodes_with_their_label(tmp_path: Path) -> None:
-    with started(("prefill", "decode"), head_cpus=0) as cluster:
-        placed_by_labels(cluster, tmp_path)
-        too_few_cpus_are_one_sentence(cluster, tmp_path)
-
-
-def placed_by_labels(cluster: Cluster, tmp_path: Path) -> None:
-    config = tmp_path / "cluster.yaml"
-    config.write_text(CONFIG)
-    script = f"""
-import json, numpy as np, ray
-from dualpath_ray import SamplingParams, connect, start
-with start({str(config)!r}, address={cluster.address!r}, max_context_tokens=256) as system:
-    client = connect(system)
-    samples = client.generate(np.arange(20, 120), SamplingParams(max_tokens=3, ignore_end=True), "t").result(60)
-    labels = {{n["NodeID"]: n["Labels"].get("dualpath-role") for n in ray.nodes()}}
-    h = system.handles
-    where = {{name: labels[ray.get(a.ray_node.remote())] for name, a in {{**h.traffic, **h.prefill, **h.decode}}.items()}}
-    where["storage"] = labels[ray.get(h.storage[0].ray_node.remote())]
-    client.close()
-print(json.dumps([where, samples[0].token_ids]))
-"""
-    done = cluster.run(sys.executable, "-c", script)
-    assert done.returncode == 0, done.stderr[-3000:]
-    where, tokens = json.loads(done.stdout.strip().splitlines()[-1])
-    assert where == {"p0": "prefill", "p0/e0": "prefill", "d0": "decode", "d0/e0": "decode", "storage": "storage"}
-    assert len(tokens) == 3
-
-
-def test_a_submitted_job_gives_the_summary_of_the_command(tmp_path: Path) -> None:
-    with started((), head_cpus=2) as cluster:  # one node: on one machine, several would delete each other's job folder
-        job_equals_command(cluster, tmp_path)
-
-
-def job_equals_command(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_submitted_job_gives_the_summary_of_the_command(cluster: Cluster, tmp_path: Path) -> None:
+    """Before other nodes join: on one machine, several would delete each other's job folder."""
     config = tmp_path / "cluster.yaml"
     config.write_text(CONFIG)
     local, job = tmp_path / "local", tmp_path / "job"
@@ -148,7 +117,33 @@ def job_equals_command(cluster: Cluster, tmp_path: Path) -> None:
     assert (job / "report.html").stat().st_size > 10_000
 
 
-def too_few_cpus_are_one_sentence(cluster: Cluster, tmp_path: Path) -> None:
+def test_logical_nodes_stand_on_the_ray_nodes_with_their_label(cluster: Cluster, tmp_path: Path) -> None:
+    """The head has CPUs to spare, and gets no engine."""
+    cluster.join("prefill")
+    cluster.join("decode")
+    config = tmp_path / "cluster.yaml"
+    config.write_text(CONFIG)
+    script = f"""
+import json, numpy as np, ray
+from dualpath_ray import SamplingParams, connect, start
+with start({str(config)!r}, address={cluster.address!r}, max_context_tokens=256) as system:
+    client = connect(system)
+    samples = client.generate(np.arange(20, 120), SamplingParams(max_tokens=3, ignore_end=True), "t").result(60)
+    labels = {{n["NodeID"]: n["Labels"].get("dualpath-role") for n in ray.nodes()}}
+    h = system.handles
+    where = {{name: labels[ray.get(a.ray_node.remote())] for name, a in {{**h.traffic, **h.prefill, **h.decode}}.items()}}
+    where["storage"] = labels[ray.get(h.storage[0].ray_node.remote())]
+    client.close()
+print(json.dumps([where, samples[0].token_ids]))
+"""
+    done = cluster.run(sys.executable, "-c", script)
+    assert done.returncode == 0, done.stderr[-3000:]
+    where, tokens = json.loads(done.stdout.strip().splitlines()[-1])
+    assert where == {"p0": "prefill", "p0/e0": "prefill", "d0": "decode", "d0/e0": "decode", "storage": "storage"}
+    assert len(tokens) == 3
+
+
+def test_too_few_cpus_are_one_sentence(cluster: Cluster, tmp_path: Path) -> None:
     config = tmp_path / "big.yaml"
     config.write_text(CONFIG.replace("cpus: 1", "cpus: 8"))
     ran = cluster.run(str(BIN / "dualpath"), "rollout", str(config), *FLAGS, "--address", cluster.address)
