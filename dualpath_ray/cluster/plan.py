@@ -13,7 +13,7 @@ from dualpath_ray.base.nic_choice import AUTO, CNIC_KEY, SNIC_KEY, named_device,
 from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.types import Role
 from dualpath_ray.base.units import bytes_per_s, format_bytes
-from dualpath_ray.config.cluster import ClusterConfig
+from dualpath_ray.config.cluster import COPIES_GPU_SHARE, ClusterConfig
 from dualpath_ray.engine.actor import EngineSpec
 from dualpath_ray.engine.describe import ModelDescription, describe
 from dualpath_ray.engine.device import num_cuda_devices
@@ -33,8 +33,6 @@ from dualpath_ray.transport.load import check_transport
 
 _NO_LIMIT_TOKENS = 2**40
 LEAST_IO_DEPTH, MOST_IO_DEPTH = 4, 64
-
-_COPIES_GPU_SHARE = 0.01  # of a traffic manager: Ray maps a tensor only where it has assigned the GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class SystemPlan:
     @property
     def gpus_per_traffic_manager(self) -> float:
         """A traffic manager whose copies cross a GPU takes its share from its node's first engine."""
-        return _COPIES_GPU_SHARE if self.config.transport == "rdt_cuda_ipc" else 0.0
+        return COPIES_GPU_SHARE if self.config.transport == "rdt_cuda_ipc" else 0.0
 
     @property
     def threads_per_engine(self) -> int:
@@ -160,6 +158,7 @@ class SystemPlan:
             seed=config.seed,
             max_context_tokens=self.max_context_tokens,
             hbm_tokens=self.hbm_tokens,
+            loopback=config.node.cnic[engine % len(config.node.cnic)] if config.engine.cnic_loopback else None,
             limits=limits,
             profile=EngineProfile(**config.profile) if config.profile else None,
             fetch_interval_s=scheduler.fetch_interval_s,

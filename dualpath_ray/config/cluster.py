@@ -41,6 +41,9 @@ Device = Annotated[str, AfterValidator(_device_name)]
 Devices = Annotated[list[Device], BeforeValidator(_one_or_more)]
 
 
+COPIES_GPU_SHARE = (
+    0.01  # of a traffic manager whose copies cross a GPU: Ray maps a tensor only where it assigned the GPU
+)
 FILE_STORES = ("local", "nixl_posix", "nixl_gds", "nixl_hf3fs", "usrbio")
 
 
@@ -88,6 +91,11 @@ class EngineConfig(Section):
     kv_dtype: Literal["float32", "bfloat16", "float8_e4m3"] | None = Field(
         None,
         description="Type in which KV is kept and moved. Unset: dtype. Rounding changes some tokens; runs say how many.",
+    )
+    cnic_loopback: bool = Field(
+        False,
+        description="On cuda: let the GPU's compute NIC copy between DRAM and HBM where it is the fastest (section 5.2). "
+        "It has not been run on RDMA yet.",
     )
     cpus: PositiveFloat | None = Field(
         None, description="CPUs, and so threads, of an engine. Unset: the cores, shared."
@@ -206,8 +214,13 @@ class ClusterConfig(Section):
 
     @model_validator(mode="after")
     def _gpu_for_its_channel(self) -> Self:
-        if self.transport == "rdt_cuda_ipc" and self.engine.device != "cuda":
+        on_gpu = self.engine.device == "cuda"
+        if self.transport == "rdt_cuda_ipc" and not on_gpu:
             raise ValueError("transport: rdt_cuda_ipc moves bytes through a GPU; set engine.device: cuda, or use auto")
+        if self.transport == "rdt_cuda_ipc" and self.engine.gpus <= COPIES_GPU_SHARE:
+            raise ValueError(f"engine.gpus: transport rdt_cuda_ipc takes {COPIES_GPU_SHARE} of a GPU of it; set more")
+        if self.engine.cnic_loopback and not on_gpu:
+            raise ValueError("engine.cnic_loopback copies to and from a GPU; set engine.device: cuda, or remove it")
         return self
 
     @model_validator(mode="after")

@@ -43,6 +43,7 @@ class EngineSpec:
     seed: int
     max_context_tokens: int
     hbm_tokens: int
+    loopback: str | None  # the compute NIC that may copy between DRAM and HBM, by name or auto
     limits: PrefillLimits
     profile: EngineProfile | None
     fetch_interval_s: float
@@ -64,7 +65,9 @@ class _Engine(ABC):
             sys.setswitchinterval(0.0005)
             from dualpath_ray.engine.model import ModelAdapter
 
-            self.adapter = ModelAdapter(spec.description, spec.dtype, spec.seed, spec.device, spec.kv_dtype)
+            self.adapter = ModelAdapter(
+                spec.description, spec.dtype, spec.seed, spec.device, spec.kv_dtype, spec.role is Role.PREFILL
+            )
         finally:
             gc.enable()
         gc.freeze()  # nor does a later look take them in, which would hold up a forward
@@ -116,6 +119,14 @@ class _Engine(ABC):
     @abstractmethod
     def _make_loop(self, segment: Segment) -> PrefillLoop | DecodeLoop:
         """The loop of this role, not yet running."""
+
+    def _pool_access(self, segment: Segment) -> Any:
+        """Of a GPU engine. Raises: ConfigError."""
+        from dualpath_ray.engine.hbm.loopback import loopback_device
+        from dualpath_ray.engine.hbm.pool_access import PoolAccess
+
+        loopback = self._spec.loopback
+        return PoolAccess(segment, None if loopback is None else loopback_device(loopback))
 
     def _fetch(self, scheduler: Any, report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
         answer = scheduler.fetch.remote(report, wait_s) if wait_s > 0 else scheduler.fetch_now.remote(report)
@@ -222,9 +233,8 @@ class PrefillEngine(_Engine):
 
             return DramBatches(segment, spec.engine, spec.limits.layerwise, self._link_send)
         from dualpath_ray.engine.hbm.layerwise import HbmBatches
-        from dualpath_ray.engine.hbm.pool_access import PoolAccess
 
-        return HbmBatches(PoolAccess(segment), spec.engine, spec.limits.layerwise, self._link_send)
+        return HbmBatches(self._pool_access(segment), spec.engine, spec.limits.layerwise, self._link_send)
 
     def _link_send(self, message: Any) -> None:
         assert self._link is not None
@@ -267,10 +277,9 @@ class DecodeEngine(_Engine):
             from dualpath_ray.engine.sequences import DramSequences
 
             return DramSequences(segment)
-        from dualpath_ray.engine.hbm.pool_access import PoolAccess
         from dualpath_ray.engine.hbm.sequences import HbmSequences
 
-        return HbmSequences(PoolAccess(segment), self._spec.hbm_tokens)
+        return HbmSequences(self._pool_access(segment), self._spec.hbm_tokens)
 
     def cancel(self, request_id: str) -> None:
         """Stop a request wherever it is; its finished event says ``cancelled``."""

@@ -31,9 +31,15 @@ class ModelAdapter:
     """A model on one device."""
 
     def __init__(
-        self, description: ModelDescription, dtype: str, seed: int, device: str = "cpu", kv_dtype: str | None = None
+        self,
+        description: ModelDescription,
+        dtype: str,
+        seed: int,
+        device: str = "cpu",
+        kv_dtype: str | None = None,
+        prefills: bool = True,
     ) -> None:
-        """Args: device: cpu or cuda; kv_dtype: in which KV is stored, if not in ``dtype``.
+        """Args: device: cpu or cuda; kv_dtype: in which KV is stored, if not in ``dtype``; prefills: not only decodes.
 
         Raises: ConfigError naming the key ``model`` when the weights cannot be loaded.
         """
@@ -41,7 +47,7 @@ class ModelAdapter:
         self.dtype, self.device = TORCH_DTYPES[dtype], device
         self.kv_type = KvType(TORCH_DTYPES[kv_dtype or dtype], self.dtype)
         self._model = load_model(description.model, self.dtype, seed, device)
-        self._attention = self._choose_attention()
+        self._attention = self._choose_attention(prefills)
         name = f"dualpath-{id(self._attention):x}"  # the registry is the process'; an attention may be one model's
         transformers.AttentionInterface.register(name, self._attention)
         AttentionMaskInterface.register(name, lambda *args, **kwargs: None)
@@ -107,10 +113,10 @@ class ModelAdapter:
                 self._graphs = None  # its steps are launched from here on
         return self.forward([[token] for token in token_ids], starts, kv, range(len(token_ids)))
 
-    def _choose_attention(self) -> Callable[..., Output]:
+    def _choose_attention(self, prefills: bool) -> Callable[..., Output]:
         described = self.description
         found = choose_attention(self.device, self.dtype, described.index_elements > 0)
-        if found is sdpa_attention or self.dtype is not torch.bfloat16:
+        if found is sdpa_attention or self.dtype is not torch.bfloat16 or not prefills:
             return found
         from dualpath_ray.engine.planned_attention import faster_than_torch
 

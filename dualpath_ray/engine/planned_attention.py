@@ -4,6 +4,7 @@ They are planned once a forward and run in every layer. Decode steps keep torch'
 can record it. What FlashInfer compiles for a model's shape takes a minute or two the first time on a machine, and is kept.
 """
 
+import logging
 import statistics
 import weakref
 from collections.abc import Callable
@@ -16,10 +17,13 @@ import torch
 from dualpath_ray.engine.attention import Output, Packed, varlen_attention
 from dualpath_ray.engine.hbm.probe import device_s
 
+_log = logging.getLogger(__name__)
 _WORKSPACE_BYTES = 128 << 20
 _WIDTHS = ((64, 64), (128, 128), (256, 256), (192, 128))  # of keys and values; others fail when they have been compiled
 _FASTER = 0.95  # of the time of torch's kernel: less is not worth a second library
 _NEW, _TOTAL, _REQUESTS = 512, 8192, 2  # of the trial: a turn's new tokens over a long context
+_MOST_BYTES = 256 << 20  # of its keys and values
+_NEAR = 0.02  # what another order of sums makes of bfloat16
 _REPEATS = 5
 
 
@@ -33,7 +37,7 @@ class PlannedAttention:
         """
         from flashinfer import BatchPrefillWithPagedKVCacheWrapper, BatchPrefillWithRaggedKVCacheWrapper
 
-        self._latent = latent
+        self._latent, self._works = latent, True
         kind = BatchPrefillWithRaggedKVCacheWrapper if latent else BatchPrefillWithPagedKVCacheWrapper
         self._wrapper: Any = kind(torch.empty(_WORKSPACE_BYTES, dtype=torch.uint8, device="cuda"), "NHD")
         self._planned: Callable[[], Packed | None] = lambda: None
@@ -52,12 +56,17 @@ class PlannedAttention:
     ) -> Output:
         cache = dualpath_cache
         assert cache is not None
-        if cache.max_new == 1:
+        if cache.max_new == 1 or not self._works:
             return varlen_attention(module, query, key, value, attention_mask, scaling, dropout, cache, **rest)
         keys, values = cache.memory(key, value)
         queries = query[0].transpose(0, 1)
         if self._planned() is not cache:
-            self._plan(cache, queries, keys, values, scaling)
+            try:
+                self._plan(cache, queries, keys, values, scaling)
+            except (RuntimeError, ValueError) as error:  # it has no room for this batch, say
+                _log.warning("FlashInfer cannot plan a batch, so torch's kernel serves from here on: %s", error)
+                self._works = False
+                return varlen_attention(module, query, key, value, attention_mask, scaling, dropout, cache, **rest)
             self._planned = weakref.ref(cache)
         if self._latent:
             return self._wrapper.run(queries, keys, values)[None], None
@@ -85,24 +94,27 @@ class PlannedAttention:
 def faster_than_torch(
     heads: int, kv_heads: int, head_dim: int, value_dim: int, latent: bool
 ) -> PlannedAttention | None:
-    """FlashInfer's attention where it is here and serves this shape faster than torch's: measured. bfloat16."""
+    """FlashInfer's attention where it is here, and serves this shape alike and faster than torch's: measured. bfloat16."""
     if (head_dim, value_dim) not in _WIDTHS:
         return None
     try:
         planned = PlannedAttention(latent)
-        trial = _Trial.of(heads, kv_heads, head_dim, value_dim)
-        ours, theirs = (_median_s(partial(attention, **trial.arguments())) for attention in (planned, varlen_attention))
-    except Exception:  # not here, or no compiler, or no kernel for these widths
+    except ImportError:
         return None
+    try:
+        trial = _Trial.of(heads, kv_heads, head_dim, value_dim)
+        calls = [partial(attention, **trial.arguments()) for attention in (planned, varlen_attention)]
+        torch.testing.assert_close(calls[0]()[0], calls[1]()[0], atol=_NEAR, rtol=_NEAR)
+        ours, theirs = (statistics.median(device_s(call) for _ in range(_REPEATS)) for call in calls)
+    except Exception as error:  # no compiler, another version's interface, other values
+        _log.warning("FlashInfer is here, but torch's kernel is used: %s", " ".join(str(error).split())[:300])
+        return None
+    finally:
+        torch.cuda.empty_cache()
     return planned if ours < _FASTER * theirs else None
 
 
-def _median_s(work: Callable[[], Any]) -> float:
-    work()  # the first one compiles
-    return statistics.median(device_s(work) for _ in range(_REPEATS))
-
-
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, eq=False)
 class _Trial(Packed):
     """Requests of one shape, their keys and values one behind the other."""
 
@@ -114,24 +126,27 @@ class _Trial(Packed):
     query_starts: torch.Tensor
     key_starts: torch.Tensor
     key_counts: torch.Tensor
+    max_keys: int
     max_new: int = _NEW
-    max_keys: int = _TOTAL
 
     @classmethod
     def of(cls, heads: int, kv_heads: int, head_dim: int, value_dim: int) -> "_Trial":
         like: dict[str, Any] = {"dtype": torch.bfloat16, "device": "cuda"}
         index: dict[str, Any] = {"dtype": torch.int32, "device": "cuda"}
-        rows = torch.randn(_REQUESTS * _TOTAL, kv_heads * (head_dim + value_dim), **like)
+        width = kv_heads * (head_dim + value_dim)
+        total = max(_NEW, min(_TOTAL, _MOST_BYTES // (2 * width * _REQUESTS)))
+        rows = torch.randn(_REQUESTS * total, width, **like)
         numbers = range(_REQUESTS)
         return cls(
             queries=torch.randn(1, heads, _REQUESTS * _NEW, head_dim, **like),
             keys=rows[:, : kv_heads * head_dim].unflatten(1, (kv_heads, head_dim)),
             values=rows[:, kv_heads * head_dim :].unflatten(1, (kv_heads, value_dim)),
             spans=[(n * _NEW, (n + 1) * _NEW) for n in numbers],
-            ranges=[(n * _TOTAL, _TOTAL) for n in numbers],
+            ranges=[(n * total, total) for n in numbers],
             query_starts=torch.arange(_REQUESTS + 1, **index) * _NEW,
-            key_starts=torch.arange(_REQUESTS + 1, **index) * _TOTAL,
-            key_counts=torch.full((_REQUESTS,), _TOTAL, **index),
+            key_starts=torch.arange(_REQUESTS + 1, **index) * total,
+            key_counts=torch.full((_REQUESTS,), total, **index),
+            max_keys=total,
         )
 
     def arguments(self) -> dict[str, Any]:

@@ -224,6 +224,7 @@ class PrefillLoop:
             batch.kv,
             complete,
         )
+        batch.kv.finish()  # first: were its KV not what it should be, no token would be looked at
         first: dict[str, list[list[float]]] = {}
         for row, index in enumerate(complete):
             request = parts[index][0].request
@@ -232,7 +233,6 @@ class PrefillLoop:
                 for s in range(request.params.num_samples)
             ]
             first[request.request_id] = [[token, logprob] for token, logprob in picks]
-        batch.kv.finish()
         del self._loading[batch.number]
         for running, count in parts:
             running.loaded_tokens += running.done_tokens

@@ -115,7 +115,9 @@ class Segment:
         """
         size = segment_bytes(layout, num_slots, staging_bytes)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        header = _HEADER.pack(_MAGIC, *layout.shape, num_slots, staging_bytes, os.getpid(), pid_namespace())
         try:
+            os.pwrite(fd, header, 0)  # first: whose it is must stand there while it is allocated, which takes its time
             os.posix_fallocate(fd, 0, size)
         except OSError as error:
             os.close(fd)
@@ -127,8 +129,6 @@ class Segment:
                 f"{key}: {SHM_DIR} has {format_bytes(free.f_bavail * free.f_frsize)} free, but this node's buffer needs "
                 f"{format_bytes(size)}; make {key} smaller or mount a larger {SHM_DIR}"
             ) from error
-        header = _HEADER.pack(_MAGIC, *layout.shape, num_slots, staging_bytes, os.getpid(), pid_namespace())
-        os.pwrite(fd, header, 0)
         return cls(path, fd)
 
     @classmethod

@@ -432,4 +432,4 @@ RdtTrafficManagerActor = ray.remote(num_cpus=0, max_concurrency=8, enable_tensor
 
 def traffic_manager_actor(transport: str) -> Any:
     """The actor class that a transport needs: tensors of Ray's are switched on for those that use them."""
-    return RdtTrafficManagerActor if transport.startswith("rdt") else TrafficManagerActor
+    return RdtTrafficManagerActor if transport in ("rdt", "rdt_cuda_ipc") else TrafficManagerActor

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from dualpath_ray.base.errors import TransportError
+from dualpath_ray.base.errors import ConfigError, TransportError
 from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.engine.hbm.calls import CopyCalls
-from dualpath_ray.engine.hbm.loopback import CnicLoopback, gpu_address, nearest_cnic
+from dualpath_ray.engine.hbm.loopback import CnicLoopback, gpu_address, loopback_device
 from dualpath_ray.engine.hbm.page_lock import lock, unlock
-from dualpath_ray.engine.hbm.probe import probe, ways
+from dualpath_ray.engine.hbm.probe import measured, probe, ways
 
 pytestmark = [
     pytest.mark.gpu,
@@ -134,7 +134,8 @@ def test_a_copy_that_fails_is_told_and_holds_nobody_up():
         with pytest.raises(TransportError, match="CNIC in loopback"):
             way.check()
         good = way.prepare(np.array([pool.__array_interface__["data"][0]], np.uint64), addresses, 4096)
-        way.to_device(good)  # no longer carried out
+        with pytest.raises(TransportError, match="CNIC in loopback"):
+            way.to_device(good)
         torch.cuda.synchronize()
         assert (buffer == 7).all()
 
@@ -143,11 +144,29 @@ def test_a_gpu_is_known_by_the_kernels_name_for_it():
     assert gpu_address() in [gpu.address for gpu in read_devices().gpus]
 
 
-def test_the_loopback_is_offered_where_there_is_an_rdma_device_only():
-    pool = torch.empty(1 << 20, dtype=torch.uint8, pin_memory=True).numpy()
-    try:
-        nearest_cnic()
-    except ImportError:
-        assert not any(isinstance(way, CnicLoopback) for way in ways(pool))
-    else:
-        assert any(isinstance(way, CnicLoopback) for way in ways(pool))
+def test_the_loopback_needs_a_nic_with_rdma():
+    with pytest.raises(ConfigError, match="engine.cnic_loopback: it needs a compute NIC with RDMA .* lo is none"):
+        loopback_device("lo")
+
+
+def test_the_probe_measures_the_loopback_beside_the_others_where_it_is_asked_for():
+    pytest.importorskip("nixl", reason="NIXL is not installed")
+    pool = torch.empty(8 << 20, dtype=torch.uint8, pin_memory=True).random_().numpy()
+    kept = pool.copy()
+    found = [p.way for p in probe(pool, 65536, 131072, 1 << 20, loopback="lo")]
+    assert [isinstance(way, CnicLoopback) for way in found].count(True) == 1
+    assert (pool == kept).all()
+    for way in found:
+        way.end()
+
+
+def test_a_way_that_fails_is_left_out():
+    class Broken(CopyCalls):
+        def to_host(self, *args, **kwargs):
+            raise RuntimeError("no way back")
+
+    pool = torch.zeros(1 << 20, dtype=torch.uint8, pin_memory=True).numpy()
+    device = torch.zeros(4096, dtype=torch.uint8, device="cuda")
+    addresses = np.array([pool.__array_interface__["data"][0]], np.uint64), np.array([device.data_ptr()], np.uint64)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        assert measured(Broken(), *addresses, 4096) is None and measured(CopyCalls(), *addresses, 4096) is not None

@@ -1,11 +1,13 @@
 """The GPU's own compute NIC moves the blocks (section 5.2): over RDMA to itself, by GPUDirect, past the copy engines.
 
-Offered where there is an RDMA device. Not yet run on one: tests/gpu runs all of it but RDMA itself, over UCX's TCP.
+Only where ``engine.cnic_loopback`` asks for it: it has not been run on RDMA. tests/gpu runs order, bytes and failures over
+UCX's TCP. What a NIC alone can show is open: whether UCX takes it for copies to oneself, and at what rate.
 
 A NIC does not know of CUDA's streams. So the stream writes a word to page-locked memory when it comes to a copy, and waits
-for another, which a thread writes when the bytes are there. Each direction has a thread of its own, which serves copies in
-the order in which they were issued: what one waits for was issued before it. These threads never call CUDA: a call that
-waits for the GPU, as the first one of a kernel may, would wait for them.
+for another, which a thread writes when the bytes are there. A thread of its own serves the copies of each in
+the order in which they were issued: what one waits for was issued before it. There is one for each direction and stream.
+These threads never call CUDA themselves: a call that waits for the GPU, as the first one of a kernel may, would wait for
+them. (UCX's TCP does, for a copy.) A copy that fails ends the way for good, and with it the engine.
 """
 
 import ctypes
@@ -19,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dualpath_ray.base.errors import TransportError
+from dualpath_ray.base.errors import ConfigError, TransportError
 from dualpath_ray.base.memory import address_of
-from dualpath_ray.base.nic_choice import nearest_nics
+from dualpath_ray.base.nic_choice import AUTO, nearest_nics
 from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.nixl_agent import end_agent, make_agent, run_transfer
 from dualpath_ray.engine.hbm.port import BlockCopy, BlockList
@@ -29,16 +31,24 @@ from dualpath_ray.engine.hbm.port import BlockCopy, BlockList
 _LIMIT_S = 60.0  # of one copy, which takes milliseconds
 _PAUSE_S = 5e-5  # between two looks at it
 _WHEN_AT_LEAST, _FLUSH = 0x0, 1 << 30  # CU_STREAM_WAIT_VALUE_GEQ, _FLUSH: what the NIC wrote is seen by what follows
-_CAN_FLUSH = 98  # CU_DEVICE_ATTRIBUTE_CAN_FLUSH_REMOTE_WRITES
+_CAN_FLUSH, _ORDERING = 98, 118  # CU_DEVICE_ATTRIBUTE_CAN_FLUSH_REMOTE_WRITES, _GPU_DIRECT_RDMA_WRITES_ORDERING
+_ORDERED_FOR_OWNER = 100  # CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER: no flush is needed
 _BUFFER_ID = 7  # CU_POINTER_ATTRIBUTE_BUFFER_ID: no two allocations of a process have the same
 
 
-def nearest_cnic() -> str:
-    """The RDMA device nearest to this process' GPU, as UCX knows it. Raises: ImportError when there is none."""
+def loopback_device(cnic: str) -> str:
+    """The compute NIC that copies for this process' GPU, as UCX knows it.
+
+    Args:   cnic: as the configuration names it, or auto: the one nearest to the GPU.
+    Raises: ConfigError when it cannot be used by RDMA.
+    """
     host = read_devices()
-    rdma = [nic for nic in host.nics if nic.rdma_up]
+    rdma = [nic for nic in host.nics if nic.rdma_up and (cnic == AUTO or nic.is_named(cnic))]
     if not rdma:
-        raise ImportError("there is no RDMA device here whose port is active")
+        which = "the host has none" if cnic == AUTO else f"{cnic} is none"
+        raise ConfigError(
+            f"engine.cnic_loopback: it needs a compute NIC with RDMA whose port is active, and {which}; set it to false"
+        )
     gpu = [place for place in host.gpus if place.address == gpu_address()]
     return (nearest_nics(gpu, rdma)[0][0] if gpu else rdma[0]).ucx_name
 
@@ -57,41 +67,50 @@ class CnicLoopback(BlockCopy):
     def __init__(self, pool: np.ndarray, device: str) -> None:
         """Args: pool: uint8 [bytes], where all host ranges are; device: as UCX knows it.
 
-        Raises: NixlMissingError; OSError without a CUDA driver.
+        Raises: NixlMissingError; OSError without a CUDA driver; RuntimeError where a GPU may see a NIC's writes too late.
         """
         self.name = f"CNIC in loopback ({device})"
-        _driver()
         self._gpu = torch.cuda.current_device()
+        self._flush = _FLUSH if _attribute(_CAN_FLUSH, self._gpu) else 0
+        if not self._flush and _attribute(_ORDERING, self._gpu) < _ORDERED_FOR_OWNER:
+            raise RuntimeError("this GPU can neither order nor flush what a NIC has written")
         self._agent = make_agent(f"loopback-{uuid.uuid4().hex}", "UCX", device=device)
         self._agent.register_memory([(address_of(pool), pool.nbytes, 0, "")], "DRAM")
-        self._registered: dict[int, Any] = {}  # of HBM, by buffer id
+        self._registered: dict[int, tuple[int, int, Any]] = {}  # of HBM, by buffer id: (base, bytes, registration)
         self._changed = threading.Condition()
         self._moving, self._over = 0, False
         self._failure: Exception | None = None
-        self._in = _Lane("WRITE", self._run, self._fail, self._gpu)
-        self._out = _Lane("READ", self._run, self._fail, self._gpu)
+        self._lanes: dict[tuple[str, int], _Lane] = {}
 
     def prepare(self, host: np.ndarray, device: np.ndarray, nbytes: int) -> BlockList:
         return BlockList(host, device, nbytes)
 
     def to_device(self, blocks: BlockList, host_offset: int = 0, device_offset: int = 0) -> None:
-        self._issue(self._in, blocks, host_offset, device_offset)
+        self._issue("WRITE", blocks, host_offset, device_offset)
 
     def to_host(self, blocks: BlockList, host_offset: int = 0, device_offset: int = 0) -> None:
-        self._issue(self._out, blocks, host_offset, device_offset)
+        self._issue("READ", blocks, host_offset, device_offset)
 
-    def _issue(self, lane: "_Lane", blocks: BlockList, host_offset: int, device_offset: int) -> None:
-        if len(blocks.host):
-            self._register(int(blocks.device[0]) + device_offset)
-            lane.issue(blocks, host_offset, device_offset)
+    def _issue(self, operation: str, blocks: BlockList, host_offset: int, device_offset: int) -> None:
+        self.check()
+        if not len(blocks.host):
+            return
+        first, last = int(blocks.device.min()) + device_offset, int(blocks.device.max()) + device_offset
+        with self._changed:
+            self._register(first, last + blocks.nbytes)
+        stream = torch.cuda.current_stream().cuda_stream
+        lane = self._lanes.get((operation, stream))
+        if lane is None:
+            lane = self._lanes[operation, stream] = _Lane(operation, stream, self._run, self._fail, self._flush)
+        lane.issue(blocks, host_offset, device_offset)
 
     def check(self) -> None:
         if self._failure is not None:
             raise TransportError(f"{self.name} failed: {self._failure}") from self._failure
 
     def end(self) -> None:
-        self._in.end()
-        self._out.end()
+        for lane in self._lanes.values():
+            lane.end()
         with self._changed:
             self._end_agent()
 
@@ -125,26 +144,38 @@ class CnicLoopback(BlockCopy):
             self._over = True
             end_agent(self._agent)
 
-    def _register(self, address: int) -> None:
-        """The allocation that a list of ranges is in, before its first copy."""
-        buffer_id, base, size = _allocation(address)
-        if buffer_id not in self._registered:
-            self._registered[buffer_id] = self._agent.register_memory([(base, size, self._gpu, "")], "VRAM")
+    def _register(self, first: int, stop: int) -> None:
+        """The allocation that a list of ranges is in, before its first copy.
+
+        Raises: RuntimeError when they are in several.
+        """
+        buffer_id, base, size = _allocation(first)
+        if stop > base + size:
+            raise RuntimeError("the ranges of a copy are in several allocations of the GPU's memory")
+        if buffer_id in self._registered:
+            return
+        # Where memory was freed and is another's now, nothing that was issued for it is left: freeing waits for the GPU.
+        for known, (at, nbytes, registration) in list(self._registered.items()):
+            if at < base + size and base < at + nbytes:
+                self._agent.deregister_memory(registration)
+                del self._registered[known]
+        registration = self._agent.register_memory([(base, size, self._gpu, "")], "VRAM")
+        self._registered[buffer_id] = base, size, registration
 
 
 class _Lane:
-    """Copies in one direction, one after the other, each in its stream's order."""
+    """Copies of one stream in one direction, one after the other, each when the stream comes to it."""
 
     def __init__(
         self,
         operation: str,
+        stream: int,
         run: Callable[[str, BlockList, int, int], None],
         fail: Callable[[Exception], None],
-        gpu: int,
+        flush: int,
     ) -> None:
-        self._operation, self._run, self._fail = operation, run, fail
-        self._flush = _FLUSH if _can_flush(gpu) else 0
-        # Counts of copies: those that their streams have come to, and those that are over.
+        self._operation, self._stream, self._run, self._fail, self._flush = operation, stream, run, fail, flush
+        # Counts of copies: those that the stream has come to, and those that are over.
         self._words = torch.zeros(2, dtype=torch.int32, pin_memory=True)
         self._reached, self._done = (self._words.data_ptr() + 4 * word for word in (0, 1))
         self._issued = 0
@@ -154,12 +185,10 @@ class _Lane:
         self._thread.start()
 
     def issue(self, blocks: BlockList, host_offset: int, device_offset: int) -> None:
-        """On the current stream."""
-        stream = torch.cuda.current_stream().cuda_stream
         self._issued += 1
-        _call("cuStreamWriteValue32_v2", stream, self._reached, self._issued, 0)
+        _call("cuStreamWriteValue32_v2", self._stream, self._reached, self._issued, 0)
         self._jobs.put((self._issued, blocks, host_offset, device_offset))
-        _call("cuStreamWaitValue32_v2", stream, self._done, self._issued, _WHEN_AT_LEAST | self._flush)
+        _call("cuStreamWaitValue32_v2", self._stream, self._done, self._issued, _WHEN_AT_LEAST | self._flush)
 
     def end(self) -> None:
         """What was issued is over, or its stream will not come to it."""
@@ -194,10 +223,10 @@ def _call(name: str, stream: int, address: int, value: int, flags: int) -> None:
         raise RuntimeError(f"{name} failed with {status}")
 
 
-@cache
-def _can_flush(gpu: int) -> bool:
+def _attribute(which: int, gpu: int) -> int:
+    """Of a device; 0 where this driver does not know it."""
     value = ctypes.c_int(0)
-    return not _driver().cuDeviceGetAttribute(ctypes.byref(value), _CAN_FLUSH, gpu) and bool(value.value)
+    return 0 if _driver().cuDeviceGetAttribute(ctypes.byref(value), which, gpu) else value.value
 
 
 def _allocation(address: int) -> tuple[int, int, int]:

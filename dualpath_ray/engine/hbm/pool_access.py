@@ -14,15 +14,19 @@ from dualpath_ray.kv.segment import Segment
 class PoolAccess:
     """``way`` copies Layer Blocks. ``tensor`` is the whole segment, uint8 [bytes]."""
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, loopback: str | None = None) -> None:
         """Measures, by writing what is there back; no request may use the pool yet.
+
+        Args:   loopback: a compute NIC that may copy, too.
 
         Raises: ConfigError when it cannot be page-locked, or there is no way to copy.
         """
         self._segment, self.layout = segment, segment.layout
         lock(segment.bytes)
         self.tensor = torch.from_numpy(segment.bytes)
-        probed = probe(segment.slots.reshape(-1), self.layout.layer_block_bytes, self.layout.slot_bytes)
+        probed = probe(
+            segment.slots.reshape(-1), self.layout.layer_block_bytes, self.layout.slot_bytes, loopback=loopback
+        )
         if not probed:
             raise ConfigError(
                 "engine.device: cuda needs CUDA 12.8 or later, or the extra gpu-cu12 or gpu-cu13, to copy blocks; install one"

@@ -10,14 +10,13 @@ from dualpath_ray.ops.doctor.check import Check, Level
 from dualpath_ray.ops.versions import versions
 from dualpath_ray.transport.load import built_in_transports
 
-_NEEDS_NIXL = ("nixl", "rdt")
 _CONNECT_S = 5
 
 
 def transport_checks(wanted: str) -> list[Check]:
     """Args: wanted: the one that the configuration names."""
-    nixl = missing_nixl()
-    missing = dict.fromkeys(_NEEDS_NIXL, nixl) | {"rdt_cuda_ipc": None if num_cuda_devices() else "there is no GPU"}
+    nixl, gpu = missing_nixl(), None if num_cuda_devices() else "there is no GPU"
+    missing = {"nixl": nixl, "rdt": nixl, "rdt_cuda_ipc": gpu}
     checks = []
     for name in built_in_transports():
         reason = missing.get(name)
@@ -25,8 +24,9 @@ def transport_checks(wanted: str) -> list[Check]:
             checks.append(Check(f"transport {name}", "available"))
         elif name == wanted:
             checks.append(Check(f"transport {name}", f"not available: {reason}", Level.ERROR, "use transport: auto"))
-        else:
-            checks.append(Check(f"transport {name}", f"not available: {reason}", Level.WARNING))
+        else:  # where there is no GPU, nobody misses what needs one
+            level = Level.OK if reason is gpu else Level.WARNING
+            checks.append(Check(f"transport {name}", f"not available: {reason}", level))
     return checks
 
 
@@ -50,7 +50,7 @@ def gpu_software_checks(num_gpus: int, wants_cuda: bool) -> list[Check]:
     if torch.cuda.is_available():
         first = torch.cuda.get_device_name(0)
         checks = [Check("torch", f"{name}, {torch.cuda.device_count()} CUDA devices, the first {first}")]
-        return [*checks, _cupy_check()]
+        return [*checks, _cupy_check(), _flashinfer_check()]
     if wants_cuda:
         remedy = "use engine.device: cpu, or install a driver and a torch for CUDA"
         return [Check("torch", f"{name} finds no CUDA device, but engine.device is cuda", Level.ERROR, remedy)]
@@ -58,6 +58,11 @@ def gpu_software_checks(num_gpus: int, wants_cuda: bool) -> list[Check]:
         remedy = "install a driver and a torch for CUDA"
         return [Check("torch", f"{name} finds no CUDA device, but PCIe shows {num_gpus}", Level.WARNING, remedy)]
     return [Check("torch", f"{name}, no CUDA device: engines run on the CPU")]
+
+
+def _flashinfer_check() -> Check:
+    here = find_spec("flashinfer") is not None
+    return Check("FlashInfer", "installed: prefills use it where it is faster" if here else "not installed, not needed")
 
 
 def _cupy_check() -> Check:

@@ -42,7 +42,7 @@ def test_what_a_dead_process_left_is_swept(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_segments_go_when_all_processes_of_their_system_are_gone() -> None:
-    """A system that lost one traffic manager lives: the segments of the others, and of the next one, stay."""
+    """A system that lost one traffic manager lives: no segment of it goes."""
     lives, gone = (f"test-{os.getpid()}-{secrets.token_hex(4)}" for _ in range(2))
     made_by_dead = (
         "import sys; from dualpath_ray.kv.layout import KvLayout; from dualpath_ray.kv.segment import Segment, segment_path\n"

@@ -63,6 +63,11 @@ def test_a_missing_key_is_named(missing):
         ({"engine": {"gpus": 1.5}}, "engine.gpus: Input should be less than or equal to 1"),
         ({"engine": {"device": "tpu"}}, "engine.device: Input should be 'cpu' or 'cuda'"),
         ({"transport": "rdt_cuda_ipc"}, "transport: rdt_cuda_ipc moves bytes through a GPU; set engine.device: cuda"),
+        ({"engine": {"cnic_loopback": True}}, "engine.cnic_loopback copies to and from a GPU; set engine.device: cuda"),
+        (
+            {"transport": "rdt_cuda_ipc", "engine": {"device": "cuda", "gpus": 0.005}},
+            "engine.gpus: transport rdt_cuda_ipc takes 0.01 of a GPU of it; set more",
+        ),
         ({"node": {"snic_bps": float("inf")}}, "node.snic_bps: inf is no rate"),
         ({"node": {"pe_buffer_bytes": float("nan")}}, "node.pe_buffer_bytes: nan is no size"),
         ({"scheduler": None}, "scheduler: "),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dualpath_ray.base.nic_devices import HostDevices, NicDevice, read_devices
 from dualpath_ray.base.pci import PciPlace
 from dualpath_ray.cli.main import run
+from dualpath_ray.ops.doctor import software
 from dualpath_ray.ops.doctor.check import Check, Level, lines
 from dualpath_ray.ops.doctor.host import judge_shared_memory, store_check
 from dualpath_ray.ops.doctor.nics import gpu_checks, nic_checks, role_checks
@@ -107,6 +108,13 @@ def test_what_needs_nixl_says_so_and_is_an_error_where_it_is_wanted(monkeypatch)
     assert found["transport rdt"].level is Level.ERROR and "dualpath-ray[nixl]" in found["transport rdt"].says
     assert found["transport sockets"].level is Level.OK
     assert {check.level for check in transport_checks("auto")} <= {Level.OK, Level.WARNING}
+
+
+def test_what_needs_a_gpu_says_so_where_it_is_wanted_alone(monkeypatch):
+    monkeypatch.setattr(software, "num_cuda_devices", lambda: 0)
+    for wanted, level in (("rdt_cuda_ipc", Level.ERROR), ("auto", Level.OK)):
+        found = {check.name: check for check in transport_checks(wanted)}["transport rdt_cuda_ipc"]
+        assert found.level is level and "there is no GPU" in found.says
 
 
 def test_a_check_is_a_line():
