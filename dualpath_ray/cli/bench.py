@@ -285,6 +285,26 @@ def layerwise(
 
 
 @bench.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=("timed-8l-5ms",),
+    show_default=True,
+    help="Of the engines that are measured; timed-8l-5ms computes nothing and takes 5 ms for each of 8 layers.",
+)
+@click.option("--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Windows without and with KV.")
+@click.option("--window", type=click.FloatRange(min=0.5), default=6.0, show_default=True, help="Seconds of a window.")
+@_results("isolation")
+def isolation(models: tuple[str, ...], pairs: int, window: float, as_json: bool, out: Path) -> None:
+    """What KV traffic does to model execution on an emulated compute NIC, in lanes of their own and in one."""
+    from dualpath_ray.bench.isolation import run
+
+    result = run(models, pairs, window, out, lambda line: click.echo(line, err=as_json))
+    _print(result, as_json)
+
+
+@bench.command()
 @click.option("--model", "models", multiple=True, default=("random-qwen2.5-7b",), show_default=True)
 @click.option(
     "--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1, 2, 4, 8, 16, 32), show_default=True

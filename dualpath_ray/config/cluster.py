@@ -92,6 +92,11 @@ class EngineConfig(Section):
         None,
         description="Type in which KV is kept and moved. Unset: dtype. Rounding changes some tokens; runs say how many.",
     )
+    all_to_all_bytes: Bytes | None = Field(
+        None,
+        description="On cpu: bytes that a token sends, and receives, in each layer's all-to-all, replayed on the compute NIC "
+        "as model-execution traffic. Unset: none.",
+    )
     cnic_loopback: bool = Field(
         False,
         description="On cuda: let the GPU's compute NIC copy between DRAM and HBM where it is the fastest (section 5.2). "
@@ -219,6 +224,10 @@ class ClusterConfig(Section):
             raise ValueError("transport: rdt_cuda_ipc moves bytes through a GPU; set engine.device: cuda, or use auto")
         if self.transport == "rdt_cuda_ipc" and self.engine.gpus <= COPIES_GPU_SHARE:
             raise ValueError(f"engine.gpus: transport rdt_cuda_ipc takes {COPIES_GPU_SHARE} of a GPU of it; set more")
+        if self.engine.all_to_all_bytes and on_gpu:
+            raise ValueError(
+                "engine.all_to_all_bytes is replayed between the layers of engines on the CPU; remove it on cuda"
+            )
         if self.engine.cnic_loopback and not on_gpu:
             raise ValueError("engine.cnic_loopback copies to and from a GPU; set engine.device: cuda, or remove it")
         return self

@@ -12,18 +12,21 @@ import ray
 
 from dualpath_ray.base.errors import SystemDiedError
 from dualpath_ray.base.types import Role
+from dualpath_ray.engine.adapter import Adapter, make_adapter
+from dualpath_ray.engine.collectives import Collectives, WithCollectives
 from dualpath_ray.engine.decode import Cancel, DecodeLoop
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.events import EventBuffer
 from dualpath_ray.engine.group import GroupLeader, GroupMember
 from dualpath_ray.engine.memory import DecodeMemory, PrefillMemory
 from dualpath_ray.engine.prefill import PrefillLimits, PrefillLoop
-from dualpath_ray.engine.profile import EngineProfile, profile_engine
+from dualpath_ray.engine.profile import EngineProfile
 from dualpath_ray.engine.request import EngineRequest, StepEvent
+from dualpath_ray.engine.timed import TimedSequences, is_timed
 from dualpath_ray.kv.segment import Segment, segment_path
 from dualpath_ray.scheduler.state import Decision, GroupReport, Request
 from dualpath_ray.traffic.link import Link, link_path, read_all
-from dualpath_ray.traffic.messages import NodeState, Relay
+from dualpath_ray.traffic.messages import CollectiveDone, NodeState, Relay
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class EngineSpec:
     seed: int
     max_context_tokens: int
     hbm_tokens: int
+    all_to_all_bytes: int  # of a token in a layer; 0: no model-execution traffic
     loopback: str | None  # the compute NIC that may copy between DRAM and HBM, by name or auto
     limits: PrefillLimits
     profile: EngineProfile | None
@@ -63,9 +67,7 @@ class _Engine(ABC):
             torch.set_num_threads(spec.threads)
             # the loader must get its turn within a layer's compute, which may take a millisecond
             sys.setswitchinterval(0.0005)
-            from dualpath_ray.engine.model import ModelAdapter
-
-            self.adapter = ModelAdapter(
+            self.adapter = make_adapter(
                 spec.description, spec.dtype, spec.seed, spec.device, spec.kv_dtype, spec.role is Role.PREFILL
             )
         finally:
@@ -79,11 +81,12 @@ class _Engine(ABC):
         self._loop: PrefillLoop | DecodeLoop | None = None
         self._link: Link | None = None
         self._group: GroupLeader | GroupMember | None = None
+        self._collectives: Collectives | None = None
 
     def warm_up(self) -> dict[str, Any]:
         """Run the first forwards and return the profile: the configured one, or a short one taken now."""
         given = self._profile is not None  # then the forwards only warm up
-        measured = profile_engine(self.adapter, self._spec.max_context_tokens, 1 if given else 3)
+        measured = self.adapter.profile(self._spec.max_context_tokens, 1 if given else 3)
         self._profile = self._profile or measured
         return self._profile.to_dict()
 
@@ -95,6 +98,8 @@ class _Engine(ABC):
         spec = self._spec
         segment = Segment.attach(segment_path(spec.system, spec.node))
         self._link = Link.dial(link_path(spec.system, spec.node), f"engine:{spec.engine}")
+        if spec.all_to_all_bytes:
+            self._collectives = Collectives(spec.engine, spec.all_to_all_bytes, self._link.send)
         self._loop = self._make_loop(segment)
         if spec.engine == 0:
             self._group = GroupLeader(
@@ -115,6 +120,14 @@ class _Engine(ABC):
         read_all(self._link, self._on_message, self._on_link_end, "link")
         if isinstance(self._group, GroupLeader):
             self._group.start()
+
+    def _model(self) -> Adapter:
+        """With its model-execution traffic, if it has some."""
+        return self.adapter if self._collectives is None else WithCollectives(self.adapter, self._collectives)
+
+    def collective_times(self) -> list[tuple[float, float]]:
+        """(seconds on the wire, seconds waited) of each burst since the last call."""
+        return [] if self._collectives is None else self._collectives.take_times()
 
     @abstractmethod
     def _make_loop(self, segment: Segment) -> PrefillLoop | DecodeLoop:
@@ -150,12 +163,17 @@ class _Engine(ABC):
                 self._group.on_relay(message)
             elif self._group is not None:
                 self._group.on_finished(message.data["engine"], message.data["request_id"])
+        elif isinstance(message, CollectiveDone):
+            if self._collectives is not None:
+                self._collectives.on_done(message)
         elif self._loop is not None:
             self._loop.on_link(message)
 
     def _on_link_end(self) -> None:
         if not self._stopping:
             self._fail(f"engine {self._spec.node}/e{self._spec.engine} lost its traffic manager")
+            if self._collectives is not None:
+                self._collectives.on_done(None)
             if self._loop is not None:
                 self._loop.stop()
 
@@ -216,7 +234,7 @@ class PrefillEngine(_Engine):
         predictor = self._profile.predictor(description.num_heads, description.head_dim)
         return PrefillLoop(
             self._spec.engine,
-            self.adapter,
+            self._model(),
             segment.layout,
             self._prefill_memory(segment),
             self._spec.limits,
@@ -264,7 +282,7 @@ class DecodeEngine(_Engine):
         assert self._link is not None
         return DecodeLoop(
             self._spec.engine,
-            self.adapter,
+            self._model(),
             segment.layout,
             self._decode_memory(segment),
             self._link.send,
@@ -273,6 +291,8 @@ class DecodeEngine(_Engine):
         )
 
     def _decode_memory(self, segment: Segment) -> DecodeMemory:
+        if is_timed(self._spec.description.model):
+            return TimedSequences(segment)
         if self._spec.device == "cpu":
             from dualpath_ray.engine.sequences import DramSequences
 

@@ -5,10 +5,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from dualpath_ray.engine.adapter import Adapter
 from dualpath_ray.engine.memory import DecodeMemory, Loading
 from dualpath_ray.engine.request import EngineRequest, StepEvent
 from dualpath_ray.engine.sampling import sample
@@ -25,9 +26,6 @@ from dualpath_ray.traffic.messages import (
     SinkClosed,
     SinkLoaded,
 )
-
-if TYPE_CHECKING:  # torch and transformers take seconds, and the loops are named where neither is needed
-    from dualpath_ray.engine.model import ModelAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class DecodeLoop:
     def __init__(
         self,
         engine: int,
-        adapter: "ModelAdapter",
+        adapter: Adapter,
         layout: KvLayout,
         memory: DecodeMemory,
         send: Callable[[Any], None],

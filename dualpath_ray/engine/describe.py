@@ -8,6 +8,7 @@ from typing import Any
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import format_bytes
+from dualpath_ray.engine.timed import describe_timed, is_timed
 from dualpath_ray.engine.toy import is_toy, toy_config, toy_shape
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float8_e4m3": 1}
@@ -41,6 +42,8 @@ def describe(model: str, dtype: str, seed: int) -> ModelDescription:
     Raises: ConfigError naming the key ``model`` when it is missing, broken, of a kind that is not served, or too large
         for this machine's memory.
     """
+    if is_timed(model):
+        return describe_timed(model)
     config = toy_shape(model) if is_toy(model) else read_config(model)
     return describe_config(config, model, dtype, seed)
 

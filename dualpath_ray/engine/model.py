@@ -20,6 +20,7 @@ from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.kv_type import TORCH_DTYPES, KvType
 from dualpath_ray.engine.layer_kv import HbmKv, LayerKv
 from dualpath_ray.engine.packed_cache import PackedCache
+from dualpath_ray.engine.profile import EngineProfile, profile_engine
 from dualpath_ray.engine.toy import is_large_shape, is_toy, toy_config
 
 if TYPE_CHECKING:
@@ -131,6 +132,10 @@ class ModelAdapter:
         if self._attention is sdpa_attention:
             return "torch SDPA"
         return "torch flash" if self._attention is varlen_attention else "FlashInfer"
+
+    def profile(self, max_context_tokens: int, repeats: int) -> EngineProfile:
+        """Measured now; the first forwards warm up."""
+        return profile_engine(self, max_context_tokens, repeats)
 
     @property
     def read_bytes(self) -> int:

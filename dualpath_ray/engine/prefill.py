@@ -5,9 +5,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dualpath_ray.base.types import ReadPath
+from dualpath_ray.engine.adapter import Adapter
 from dualpath_ray.engine.memory import BatchKv, PrefillMemory
 from dualpath_ray.engine.request import EngineRequest, StepEvent
 from dualpath_ray.engine.sampling import sample
@@ -23,9 +24,6 @@ from dualpath_ray.traffic.messages import (
     SourceGone,
     SourceReady,
 )
-
-if TYPE_CHECKING:  # torch and transformers take seconds, and the loops are named where neither is needed
-    from dualpath_ray.engine.model import ModelAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class PrefillLoop:
     def __init__(
         self,
         engine: int,
-        adapter: "ModelAdapter",
+        adapter: Adapter,
         layout: KvLayout,
         memory: PrefillMemory,
         limits: PrefillLimits,

@@ -22,6 +22,7 @@ from filelock import FileLock
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import format_bytes
 from dualpath_ray.engine.convert import convert_gguf
+from dualpath_ray.engine.timed import is_timed
 from dualpath_ray.engine.toy import is_toy
 
 MARKER = "dualpath_model.json"  # written last into a model's folder: without it the folder is not a pulled model
@@ -139,7 +140,7 @@ def resolve(model: str) -> Path | str:
         if not _is_pulled(folder, PACKAGED[model]):
             raise ConfigError(f"model {model} is not here: run `dualpath models pull {model}`")
         return folder
-    if is_toy(model):
+    if is_toy(model) or is_timed(model):
         return model
     path = Path(model).expanduser()
     if (path / "config.json").is_file():
@@ -226,7 +227,7 @@ def _weight_bytes_on_hub(model: str) -> int:
 def is_on_hub(model: str) -> bool:
     """Whether a name can only mean a model on the hub. Raises: ConfigError as ``resolve``."""
     resolved = str(resolve(model))
-    return not is_toy(resolved) and not Path(resolved).is_dir()
+    return not is_toy(resolved) and not is_timed(resolved) and not Path(resolved).is_dir()
 
 
 def local_model(model: str) -> str:

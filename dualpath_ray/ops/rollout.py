@@ -19,6 +19,7 @@ from dualpath_ray.cluster.rollout import Progress
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.load import load_cluster
 from dualpath_ray.config.modes import mode_overrides
+from dualpath_ray.engine.timed import is_timed
 from dualpath_ray.observability.run_record import Comparison, RunRecord, TokenCheck
 from dualpath_ray.ops.memory import MemoryMeter
 from dualpath_ray.ops.options import RolloutOptions
@@ -69,6 +70,10 @@ def prepare(config_path: Path, options: RolloutOptions, overrides: dict[str, Any
     }
     source = str(config_path)
     config = load_cluster(config_path, given)
+    if is_timed(config.model):
+        raise ConfigError(
+            f"{source}: model: {config.model} computes no tokens to roll out; it serves `dualpath bench isolation`"
+        )
     modes = options.compare or (config.scheduler.read_path,)
     first = make_plan(config, source)
     trajectories = make_workload(options, first)

@@ -12,7 +12,7 @@ from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import BufferPool
 from dualpath_ray.traffic.copies import cut
 from dualpath_ray.traffic.effects import CopyPool, Effect, Fail, IndexCall, OpDone, ReadBlock, Send, WriteBlock
-from dualpath_ray.traffic.messages import Grant, Granted
+from dualpath_ray.traffic.messages import Collective, CollectiveDone, Grant, Granted
 from dualpath_ray.traffic.nic import Direction, Nic
 from dualpath_ray.traffic.nic_queue import LEAST_CHUNK_BYTES
 from dualpath_ray.transport.port import CopyBatch
@@ -46,7 +46,7 @@ class NodeContext:
         self._least_chunk_bytes = least_chunk_bytes
         self._has_store = can_read
         self._read_again_s = float("-inf")
-        self.now_s = 0.0
+        self.now_s = self.event_s = 0.0  # the latter: of what a NIC tells of, by its schedule
         self.outbox: list[Effect] = []
         self._callbacks: dict[int, Callback] = {}
         self._grants: dict[int, Callable[[], None]] = {}
@@ -159,13 +159,34 @@ class NodeContext:
     def on_granted(self, message: Granted) -> None:
         self._grants.pop(message.op)()
 
+    def on_collective(self, message: Collective) -> None:
+        """Model execution: both directions of the engine's CNIC carry it. No device does: the bytes are only counted."""
+        began_s = ended_s = self.now_s
+        waiting = len(Direction)
+
+        def through() -> None:
+            nonlocal waiting, ended_s
+            waiting, ended_s = waiting - 1, max(ended_s, self.event_s)
+            if not waiting:
+                self.send(message.engine, CollectiveDone(message.op, ended_s - began_s))
+
+        for direction in Direction:
+            self.wire(
+                self.cnics[message.engine],
+                direction,
+                message.nbytes,
+                on_finish=through,
+                on_device=False,
+                traffic_class=TrafficClass.MODEL_EXECUTION,
+            )
+
     def poll_nics(self) -> bool:
         """Run the callbacks that are due; True when there were any."""
         due = False
         for nic in (self.snic, *self.cnics):
             for queue in nic.queues.values():
                 for event in queue.poll(self.now_s):
-                    due = True
+                    due, self.event_s = True, event.at_s
                     start, finish = event.transfer  # the mark that wire() passed
                     (finish if event.finished else start)()
         return due

@@ -51,6 +51,7 @@ class TrafficCore:
             m.PersistWant: self.decode.on_persist_want,
             m.PersistReady: self.decode.on_persist_ready,
             m.CloseSink: self.decode.on_close,
+            m.Collective: context.on_collective,
         }
         self._from_peer: dict[type, Callable[[Any], None]] = {
             m.Offer: self.prefill.on_offer,
@@ -165,6 +166,8 @@ class TrafficCore:
                     "busy_s": busy,
                     "queued_bytes": queue.queued_bytes,
                     "transfers": queue.counters.transfers,
+                    "promoted": queue.counters.promoted,
+                    "bytes_by_class": dict(queue.counters.bytes_by_class),
                     "rate_bytes_per_s": queue.reported_bytes_per_s,
                     "emulated": queue.rate_bytes_per_s is not None,
                     "device": nic.device,

@@ -293,6 +293,23 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Collective:
+    """An engine's part of a collective: so many bytes leave over its compute NIC, and as many come."""
+
+    engine: int
+    op: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectiveDone:
+    """They are through. ``took_s``: by the NIC's schedule, from the time that they were asked for."""
+
+    op: int
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """A transfer that the peer drives wants this node's CNIC too."""
 

@@ -1,0 +1,17 @@
+"""Model execution and KV on one emulated compute NIC, the system whole: by the NIC's schedule, whatever the machine does."""
+
+import pytest
+
+from dualpath_ray.bench.isolation import LANES, ONE_LANE, run
+
+pytestmark = pytest.mark.ray
+
+
+def test_kv_in_its_own_lane_does_not_slow_collectives_and_in_theirs_it_does(tmp_path):
+    found = run(["timed-4l-5ms"], 1, 3.0, tmp_path / "isolation", lambda line: None)
+    on_nic = {row["setting"]: row for row in found["rows"] if "on the NIC" in row["name"]}
+    kv = {row["setting"]: row["value"] for row in found["rows"] if "KV throughput" in row["name"]}
+    assert on_nic[f"KV, {LANES}"]["over_no_kv"] <= 1.02
+    assert on_nic[f"KV, {ONE_LANE}"]["over_no_kv"] > 1.05
+    for lanes in (LANES, ONE_LANE):
+        assert kv[f"no KV, {lanes}"] == 0 and kv[f"KV, {lanes}"] > 0

@@ -1,0 +1,77 @@
+"""Timed models and the bursts between layers: what an engine would compute is left out, and nothing else."""
+
+import queue
+
+import pytest
+import torch
+
+from dualpath_ray.base.errors import ConfigError, TransportError
+from dualpath_ray.engine.collectives import Collectives, WithCollectives
+from dualpath_ray.engine.describe import describe
+from dualpath_ray.engine.timed import TimedAdapter, layer_time, next_token
+from dualpath_ray.traffic.messages import Collective, CollectiveDone
+
+MODEL = "timed-3l-1us"
+
+
+class Kv:
+    """LayerKv of requests with cached and new rows; remembers the order of calls."""
+
+    def __init__(self, totals, calls):
+        self.rows = [torch.full((total, 8), 9, dtype=torch.uint8) for total in totals]
+        self.calls = calls
+
+    def begin_layer(self, layer):
+        self.calls.append(("begin", layer))
+        return self.rows
+
+    def end_layer(self, layer):
+        self.calls.append(("end", layer))
+
+
+def test_a_name_says_layers_and_time():
+    assert layer_time("timed-8l-5ms") == (8, 0.005) and layer_time("timed-61l-250us") == (61, 250e-6)
+    for wrong in ("timed-8l", "timed-0l-5ms", "timed-8l-5s", "timed-8l-0ms"):
+        with pytest.raises(ConfigError, match=f"model: {wrong} is no timed model; write for example timed-8l-5ms"):
+            describe(wrong, "float32", 0)
+
+
+def test_a_forward_goes_through_all_layers_and_leaves_no_strangers_bytes():
+    adapter, calls = TimedAdapter(describe(MODEL, "float32", 0)), []
+    kv = Kv([5, 3], calls)
+    logits = adapter.forward([[40, 41], [50]], [3, 2], kv, [0, 1])
+    assert calls == [(what, layer) for layer in range(3) for what in ("begin", "end")]
+    assert (kv.rows[0][:3] == 9).all() and not kv.rows[0][3:].any() and not kv.rows[1][2:].any()
+    assert logits.argmax(1).tolist() == [next_token(41), next_token(50)]
+    assert adapter.forward([[7]], [0], Kv([1], []), []).shape[0] == 0, "a chunk that is not a prompt's last"
+
+
+@pytest.mark.parametrize("decodes", [True, False])
+def test_each_layer_ends_with_a_burst_of_its_tokens(decodes):
+    """The next layer begins when the burst of the one before is through."""
+    calls = []
+
+    def send(message):
+        calls.append(message)
+        collectives.on_done(CollectiveDone(message.op, 0.25))
+
+    collectives = Collectives(1, 100, send)
+    model = WithCollectives(TimedAdapter(describe(MODEL, "float32", 0)), collectives)
+    if decodes:
+        model.decode([40, 50], [2, 2], Kv([3, 3], calls))
+    else:
+        model.forward([[40], [50]], [2, 2], Kv([3, 3], calls), [0, 1])
+    expected = []
+    for layer in range(3):
+        expected += [("begin", layer), ("end", layer), Collective(1, layer + 1, 200)]
+    assert calls == expected
+    assert [wire for wire, _ in collectives.take_times()] == [0.25] * 3 and collectives.take_times() == []
+
+
+def test_a_burst_fails_with_its_traffic_manager():
+    sent = queue.SimpleQueue()
+    collectives = Collectives(0, 1, sent.put)
+    collectives.on_done(None)
+    with pytest.raises(TransportError, match="the traffic manager is gone"):
+        collectives.run(1)
+    assert sent.get() == Collective(0, 1, 1)
