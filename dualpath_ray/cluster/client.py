@@ -185,11 +185,13 @@ class Client:
         params: SamplingParams,
         trajectory_id: str,
         on_end: Callable[[Generation], None] | None = None,
+        first_token_within_s: float | None = None,
     ) -> Generation:
         """Submit a prompt.
 
         Args:   token_ids: the whole context [prompt_tokens]; what earlier turns of the trajectory stored is a hit.
-            on_end: called from a client thread when the request has ended.
+            on_end: called from a client thread when the request has ended. first_token_within_s: when this is nearly over,
+            the request's KV goes on in the lane of urgent KV (section 5; ours).
         Raises: RequestRefusedError when it can never run here; SystemDiedError.
         """
         submit_s = time.time()
@@ -227,6 +229,7 @@ class Client:
                 scope.salt(),
                 scope.weights_version,
                 params,
+                None if first_token_within_s is None else submit_s + first_token_within_s,
             ),
         )
         generation = Generation(self, request, submit_s, on_end)

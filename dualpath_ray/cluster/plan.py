@@ -158,6 +158,7 @@ class SystemPlan:
             seed=config.seed,
             max_context_tokens=self.max_context_tokens,
             hbm_tokens=self.hbm_tokens,
+            urgent_s=config.fabric.urgent_s,
             all_to_all_bytes=config.engine.all_to_all_bytes or 0,
             loopback=config.node.cnic[engine % len(config.node.cnic)] if config.engine.cnic_loopback else None,
             limits=limits,

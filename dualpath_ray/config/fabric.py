@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.lanes import Lanes
@@ -83,5 +83,8 @@ class SnicLanes(LaneConfig):
 class FabricConfig(Section):
     """What keeps KV from slowing the model down: on emulated NICs, and in what `dualpath fabric` writes."""
 
+    urgent_s: NonNegativeFloat = Field(
+        0.5, description="Seconds before a request's deadline from which its KV goes in the lane of kv_urgent."
+    )
     cnic: CnicLanes = CnicLanes()
     snic: SnicLanes = SnicLanes()

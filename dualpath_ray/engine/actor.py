@@ -46,6 +46,7 @@ class EngineSpec:
     seed: int
     max_context_tokens: int
     hbm_tokens: int
+    urgent_s: float  # before a request's deadline its KV becomes urgent
     all_to_all_bytes: int  # of a token in a layer; 0: no model-execution traffic
     loopback: str | None  # the compute NIC that may copy between DRAM and HBM, by name or auto
     limits: PrefillLimits
@@ -242,6 +243,7 @@ class PrefillEngine(_Engine):
             self._link_send,
             self._events.emit,
             self._finished,
+            self._spec.urgent_s,
         )
 
     def _prefill_memory(self, segment: Segment) -> PrefillMemory:
@@ -288,6 +290,7 @@ class DecodeEngine(_Engine):
             self._link.send,
             self._events.emit,
             self._finished,
+            self._spec.urgent_s,
         )
 
     def _decode_memory(self, segment: Segment) -> DecodeMemory:

@@ -78,7 +78,10 @@ class DecodeLoop:
         send: Callable[[Any], None],
         emit: Callable[[str, StepEvent], None],
         finished: Callable[[str], None],
+        urgent_s: float = 0.0,
     ) -> None:
+        """Args: urgent_s: before a request's deadline its KV becomes urgent."""
+        self._urgent_s = urgent_s
         self._engine, self._adapter, self._layout, self._memory = engine, adapter, layout, memory
         self._send, self._emit, self._finished = send, emit, finished
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -156,6 +159,7 @@ class DecodeLoop:
                 list(request.keys[: request.hit_blocks]),
                 list(request.being_written),
                 request.prefill_node,
+                request.urgent_at_s(self._urgent_s),
             )
         )
 

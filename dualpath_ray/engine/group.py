@@ -207,8 +207,12 @@ def client_payload(
     salt: bytes,
     weights_version: int,
     params: SamplingParams,
+    deadline_s: float | None = None,
 ) -> dict[str, Any]:
-    """What a client hands through the scheduler to the engines. Args: token_ids: int32, little endian."""
+    """What a client hands through the scheduler to the engines.
+
+    Args: token_ids: int32, little endian; deadline_s: as of EngineRequest.
+    """
     return {
         "client_id": client_id,
         "token_ids": token_ids,
@@ -217,6 +221,7 @@ def client_payload(
         "salt": salt,
         "weights_version": weights_version,
         "params": asdict(params),
+        "deadline_s": deadline_s,
     }
 
 

@@ -82,7 +82,10 @@ class PrefillLoop:
         send: Callable[[Any], None],
         emit: Callable[[str, StepEvent], None],
         finished: Callable[[str], None],
+        urgent_s: float = 0.0,
     ) -> None:
+        """Args: urgent_s: before a request's deadline its KV becomes urgent."""
+        self._urgent_s = urgent_s
         self._engine, self._adapter, self._layout, self.memory = engine, adapter, layout, memory
         self.limits, self.predictor = limits, predictor
         self._send, self._emit, self._finished = send, emit, finished
@@ -149,6 +152,7 @@ class PrefillLoop:
                     list(message.being_written),
                     message.decode_node,
                     message.decode_engine,
+                    message.urgent_at_s(self._urgent_s),
                 )
             )
         elif isinstance(message, SourceReady):

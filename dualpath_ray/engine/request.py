@@ -1,5 +1,6 @@
 """What an engine is given of a request, and what it says back. Plain data: it crosses processes as msgpack or by Ray."""
 
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -30,6 +31,13 @@ class EngineRequest:
     prefill_engine: int
     decode_node: str
     decode_engine: int
+    deadline_s: float | None = None  # by when its first token is wanted, wall-clock seconds
+
+    def urgent_at_s(self, before_s: float) -> float | None:
+        """When its KV becomes urgent, by this host's monotonic clock. Args: before_s: its deadline."""
+        if self.deadline_s is None:
+            return None
+        return time.monotonic() + self.deadline_s - before_s - time.time()
 
     @property
     def prompt_tokens(self) -> int:

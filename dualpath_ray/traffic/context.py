@@ -1,7 +1,9 @@
 """What the parts of a traffic manager share: pool, NICs, and how they ask for effects. Pure: time is passed in."""
 
+import heapq
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from dualpath_ray.traffic.copies import cut
 from dualpath_ray.traffic.effects import CopyPool, Effect, Fail, IndexCall, OpDone, ReadBlock, Send, WriteBlock
 from dualpath_ray.traffic.messages import Collective, CollectiveDone, Grant, Granted
 from dualpath_ray.traffic.nic import Direction, Nic
-from dualpath_ray.traffic.nic_queue import LEAST_CHUNK_BYTES
+from dualpath_ray.traffic.nic_queue import LEAST_CHUNK_BYTES, NicQueue
 from dualpath_ray.transport.port import CopyBatch
 
 Callback = Callable[[OpDone], None]
@@ -51,6 +53,8 @@ class NodeContext:
         self._callbacks: dict[int, Callback] = {}
         self._grants: dict[int, Callable[[], None]] = {}
         self._next_op = 0
+        self._promotions: list[tuple[float, int, NicQueue, object]] = []  # when what becomes urgent, soonest first
+        self._numbers = count()
 
     @property
     def can_read(self) -> bool:
@@ -97,9 +101,18 @@ class NodeContext:
         on_finish: Callable[[], None] = nothing,
         on_device: bool = True,
         traffic_class: TrafficClass = TrafficClass.KV_CACHE,
+        urgent_at_s: float | None = None,
     ) -> None:
-        """Put bytes on one direction of a NIC; the callbacks run when they start and when they are through."""
-        nic[direction].submit((on_start, on_finish), nbytes, traffic_class, self.now_s, on_device)
+        """Put bytes on one direction of a NIC; the callbacks run when they start and when they are through.
+
+        Args: urgent_at_s: from when on what is left of them goes in the lane of urgent KV.
+        """
+        mark, queue = (on_start, on_finish), nic[direction]
+        if urgent_at_s is not None and urgent_at_s <= self.now_s:
+            traffic_class = TrafficClass.KV_URGENT
+        elif urgent_at_s is not None:
+            heapq.heappush(self._promotions, (urgent_at_s, next(self._numbers), queue, mark))
+        queue.submit(mark, nbytes, traffic_class, self.now_s, on_device)
 
     def transfer(
         self,
@@ -109,7 +122,7 @@ class NodeContext:
         write: bool,
         batch: CopyBatch,
         done: Callable[[], None],
-        traffic_class: TrafficClass = TrafficClass.KV_CACHE,
+        urgent_at_s: float | None = None,
     ) -> None:
         """Copy between this pool and a peer's; over when the bytes are there and both CNICs have carried them.
 
@@ -133,16 +146,19 @@ class NodeContext:
                 part_done()
 
         def start(chunk: CopyBatch) -> None:
-            self.outbox.append(CopyPool(self._op(copied), peer, write, chunk))
+            urgent = urgent_at_s is not None and urgent_at_s <= self.now_s
+            traffic_class = TrafficClass.KV_URGENT if urgent else TrafficClass.KV_CACHE
+            self.outbox.append(CopyPool(self._op(copied), peer, write, chunk, traffic_class))
 
         self._next_op += 1
         self._grants[self._next_op] = part_done
         there = Direction.IN if write else Direction.OUT
-        self.send(peer, Grant(self._next_op, peer_cnic, there, batch.total_bytes, traffic_class))
+        urgent_in_s = None if urgent_at_s is None else max(0.0, urgent_at_s - self.now_s)
+        self.send(peer, Grant(self._next_op, peer_cnic, there, batch.total_bytes, urgent_in_s))
         on_device = peer not in self.on_host
         for chunk in chunks:
             begin = partial(start, chunk)
-            self.wire(self.cnics[cnic], here, chunk.total_bytes, begin, part_done, on_device, traffic_class)
+            self.wire(self.cnics[cnic], here, chunk.total_bytes, begin, part_done, on_device, urgent_at_s=urgent_at_s)
 
     def on_grant(self, peer: str, message: Grant) -> None:
         """A peer drives a transfer that uses one of our CNICs too."""
@@ -153,7 +169,7 @@ class NodeContext:
             message.nbytes,
             on_finish=lambda: self.send(peer, answer),
             on_device=peer not in self.on_host,
-            traffic_class=TrafficClass(message.traffic_class),
+            urgent_at_s=None if message.urgent_in_s is None else self.now_s + message.urgent_in_s,
         )
 
     def on_granted(self, message: Granted) -> None:
@@ -183,6 +199,9 @@ class NodeContext:
     def poll_nics(self) -> bool:
         """Run the callbacks that are due; True when there were any."""
         due = False
+        while self._promotions and self._promotions[0][0] <= self.now_s:
+            _, _, queue, mark = heapq.heappop(self._promotions)
+            queue.promote(mark, TrafficClass.KV_URGENT, self.now_s)
         for nic in (self.snic, *self.cnics):
             for queue in nic.queues.values():
                 for event in queue.poll(self.now_s):
@@ -195,6 +214,8 @@ class NodeContext:
         times = [queue.next_event_s() for nic in (self.snic, *self.cnics) for queue in nic.queues.values()]
         if self.now_s < self._read_again_s:
             times.append(self._read_again_s)
+        if self._promotions:
+            times.append(self._promotions[0][0])
         return min((t for t in times if t is not None), default=None)
 
     # places ----------------------------------------------------------------------------------------------------------

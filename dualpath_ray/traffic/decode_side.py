@@ -122,7 +122,8 @@ class DecodeSide:
                 sink.own = instead + sink.own
                 self._offer(sink, good)
 
-        taken = self._reads.acquire(keys, opened.being_written, opened.request_id, opened.attempt, read)
+        request, urgent = (opened.request_id, opened.attempt), opened.urgent_at_s
+        taken = self._reads.acquire(keys, opened.being_written, *request, read, urgent)
         assert taken
         return True
 

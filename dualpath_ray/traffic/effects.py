@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dualpath_ray.base.errors import DualPathError
+from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.transport.port import CopyBatch
 
 
@@ -35,6 +36,7 @@ class CopyPool:
     peer: str
     write: bool
     batch: CopyBatch
+    traffic_class: TrafficClass
 
 
 @dataclass(frozen=True, slots=True)

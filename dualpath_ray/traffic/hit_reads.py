@@ -58,6 +58,7 @@ class HitReads:
         owner: str,
         attempt: int,
         done: Callable[[list[ResidentBlock], int], None],
+        urgent_at_s: float | None = None,
     ) -> bool:
         """Hold the blocks for a request. Once every one is verified or has failed, ``done`` gets them all and the bytes
         that were read for this request: another one's are not read again.
@@ -96,25 +97,25 @@ class HitReads:
                 block.waiting.append(settled)
         self.queued_blocks += len(fresh) + len(late)
         for block in fresh:
-            self._read(block, self._context.now_s)
+            self._read(block, self._context.now_s, urgent_at_s)
         if late:
-            self._read_when_written(late)
+            self._read_when_written(late, urgent_at_s)
         if not unsettled:
             over()
         return True
 
-    def _read_when_written(self, blocks: list[ResidentBlock]) -> None:
+    def _read_when_written(self, blocks: list[ResidentBlock], urgent_at_s: float | None) -> None:
         def written(event: OpDone) -> None:
             committed = event.result if event.error is None else [False] * len(blocks)
             for block, ok in zip(blocks, committed, strict=True):
                 if ok:
-                    self._read(block, self._context.now_s)
+                    self._read(block, self._context.now_s, urgent_at_s)
                 else:  # its writer gave up: it never was in the store, so there is nothing to take out of the index
                     self._settle(block, failed=True)
 
         self._context.index("await_written", [b.key for b in blocks], done=written)
 
-    def _read(self, block: ResidentBlock, asked_s: float) -> None:
+    def _read(self, block: ResidentBlock, asked_s: float, urgent_at_s: float | None) -> None:
         context = self._context
         nbytes = context.layout.sealed_bytes
         waiting = 2
@@ -145,6 +146,7 @@ class HitReads:
             nbytes,
             on_start=lambda: context.read_block(block.key, block.slot, read_done),
             on_finish=part_done,
+            urgent_at_s=urgent_at_s,
         )
 
     def _on_checked(self, intact: list[bool]) -> None:

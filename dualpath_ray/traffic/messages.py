@@ -42,6 +42,7 @@ class OpenSource:
     being_written: list[bool]
     decode_node: str
     decode_cnic: int
+    urgent_at_s: float | None = None  # from when on its KV is urgent, by this host's monotonic clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class OpenSink:
     hit_keys: list[bytes]
     being_written: list[bool]
     prefill_node: str
+    urgent_at_s: float | None = None  # as of OpenSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +319,7 @@ class Grant:
     cnic: int
     direction: str
     nbytes: int
-    traffic_class: str
+    urgent_in_s: float | None = None  # from when on it is urgent, in seconds from now
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,12 @@ class _Batch:
     done: BatchDone | None = None
     layers_left: int = 0
 
+    @property
+    def urgent_at_s(self) -> float | None:
+        """Of its most urgent request: a layer of a batch comes and goes together."""
+        times = [source.opened.urgent_at_s for _, source in self.items if source.opened is not None]
+        return min((at for at in times if at is not None), default=None)
+
 
 @dataclass(slots=True)
 class _Arrival:
@@ -209,7 +215,8 @@ class PrefillSide:
 
         # marked before the call: with every block resident, ``done`` runs inside it
         source.acquired = True
-        if not self._reads.acquire(opened.hit_keys, opened.being_written, source.request_id, source.attempt, done):
+        request, urgent = (source.request_id, source.attempt), opened.urgent_at_s
+        if not self._reads.acquire(opened.hit_keys, opened.being_written, *request, done, urgent):
             source.acquired = False
         return source.acquired
 
@@ -285,10 +292,15 @@ class PrefillSide:
                 for peer, moves in batch.moves.items()
                 if len(moves.staged_in.nbytes)
             ]
-            self._move_all(engine, fetches, write=False, done=arrived(arrival))
+            self._move_all(engine, batch, fetches, write=False, done=arrived(arrival))
 
     def _move_all(
-        self, engine: int, moves: list[tuple[tuple[str, int], CopyBatch]], write: bool, done: Callable[[], None]
+        self,
+        engine: int,
+        batch: _Batch,
+        moves: list[tuple[tuple[str, int], CopyBatch]],
+        write: bool,
+        done: Callable[[], None],
     ) -> None:
         """Run several transfers; ``done`` after the last, at once when there is none."""
         left = len(moves)
@@ -300,7 +312,7 @@ class PrefillSide:
                 done()
 
         for (peer, peer_cnic), copy in moves:
-            self._context.transfer(peer, peer_cnic, engine, write, copy, one_done)
+            self._context.transfer(peer, peer_cnic, engine, write, copy, one_done, batch.urgent_at_s)
         if not moves:
             done()
 
@@ -330,7 +342,7 @@ class PrefillSide:
             self._finish_if_over(key, batch)
             self._advance(message.engine)
 
-        self._move_all(message.engine, pushes, write=True, done=through)
+        self._move_all(message.engine, batch, pushes, write=True, done=through)
 
     def on_batch_done(self, message: BatchDone) -> None:
         key = (message.engine, message.batch)

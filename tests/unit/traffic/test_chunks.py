@@ -86,7 +86,7 @@ def test_only_copies_that_leave_the_host_keep_a_link_busy(pool, driven_here):
         if driven_here:
             context.transfer(peer, 0, 0, True, ranges([500]), lambda: None)
         else:
-            context.on_grant(peer, Grant(1, 0, Direction.OUT, 500, "kv_cache"))
+            context.on_grant(peer, Grant(1, 0, Direction.OUT, 500))
     context.poll_nics()
     assert context.cnics[0][Direction.OUT].busy_until(0.0) == (500 / RATE, 1000)
 

@@ -45,7 +45,7 @@ def test_a_collective_takes_both_directions_of_its_engines_nic(context):
 
 
 def test_kv_on_the_wire_holds_it_up_for_a_packet_and_its_end_is_told_by_the_schedule(context):
-    context.on_grant("p0", Grant(1, 0, Direction.IN, 1_000_000, TrafficClass.KV_CACHE))
+    context.on_grant("p0", Grant(1, 0, Direction.IN, 1_000_000))
     context.poll_nics()
     context.now_s = 0.1
     context.on_collective(Collective(0, 1, 10_000))

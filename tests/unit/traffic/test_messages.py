@@ -25,6 +25,7 @@ def values(annotation):
         bool: st.booleans(),
         int: st.integers(-(2**63), 2**63),
         float: st.floats(allow_nan=False),
+        float | None: st.none() | st.floats(allow_nan=False),
         typing.Any: st.none() | st.integers(-(2**40), 2**40) | st.binary() | st.text(),
     }
     return simple[annotation]
