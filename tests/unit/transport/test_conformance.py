@@ -86,10 +86,15 @@ def test_a_peer_that_dies_is_named_and_may_come_back(transport_name, make_pair, 
     assert (pair.mine.staging == 7).all()
 
 
-def test_closing_ends_the_copies_that_are_under_way(pair):
-    """Each of them ends, well or as an error that names both ends, and what comes after is an error."""
-    pair.theirs.staging[:] = 7
-    copies = batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING))
+def test_closing_ends_the_copies_that_are_under_way(transport_name, make_pair, start_peer):
+    """Each of them ends, well or as an error that names both ends, and what comes after is an error.
+
+    The peer is a process of its own: UCX may abort one whose peer goes away in the middle of a copy.
+    """
+    pair = make_pair(transport_name)
+    peer = start_peer(transport_name)
+    pair.transport.connect("d0", peer.description)
+    copies = batch((pair.mine.staging_offset, peer.segment.staging_offset, STAGING))
     started = threading.Event()
 
     def copy() -> None:
