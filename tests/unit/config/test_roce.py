@@ -66,7 +66,10 @@ SHARES = {"model_execution": 97, "kv_urgent": 1, "kv_cache": 1}
         ({"other_priority": 3}, "priorities.kv_cache and other_priority are 3 alike"),
         ({"ets_percent": SHARES | {"model_execution": 98, "kv_cache": 0}}, "ets_percent.kv_cache is 0, so its queue"),
         ({"ets_percent": SHARES | {"model_execution": 98}, "other_ets_percent": 0}, "other_ets_percent is 0"),
-        ({"ets_percent": SHARES | {"model_execution": 99}}, "ets_percent and other_ets_percent sum to 102; make it 100"),
+        (
+            {"ets_percent": SHARES | {"model_execution": 99}},
+            "ets_percent and other_ets_percent sum to 102; make it 100",
+        ),
         ({"pfc_priorities": [3, 6]}, "pfc_priorities: 6 is the priority of no traffic class; choose from 3, 4, 5"),
         ({"pfc_priorities": [0]}, "pfc_priorities: 0 is the priority of no traffic class"),
         ({"pfc_priorities": [3, 3]}, "pfc_priorities: 3 stands there twice"),
