@@ -42,18 +42,17 @@ def dcb_script(roce: RoceConfig, cnics: Sequence[Cnic]) -> str:
     """The same by iproute2, for every driver that has the kernel's DCB interface."""
     shares, queues = roce.percent_of_priority, roce.queue_of_priority
     lines = _script_head(DCB, "queues of a compute NIC, by dcb of iproute2", cnics)
-    lines += ["", *comment("The host decides, not the NIC's firmware or its peer.")]
-    lines += ['dcb dcbx set dev "$IFACE" host ieee', 'dcb ets set dev "$IFACE" willing off']
+    lines += ["", *comment("The host decides, not the NIC's firmware with its peer (willing off, below).")]
+    lines += ['dcb dcbx set dev "$IFACE" host ieee']
+    lines += ["", *comment("Priority of each DSCP, one by one: dcb would add all:0 to them, not replace it.")]
+    lines += comment("ConnectX goes by DSCP as soon as there is one such entry.")
+    priorities = {dscp: roce.priority_of_dscp.get(dscp, roce.other_priority) for dscp in range(64)}
+    lines += [f'dcb app replace dev "$IFACE" dscp-prio {_pairs(priorities)}']
+    lines += ["", *comment("Queue of each priority, and kind and share of each queue (ETS).")]
+    lines += comment("Queues that no priority takes are strict, for a queue without a share must be.")
+    kinds = " ".join(f"{each}:ets" for each in shares)
     lines += [
-        "",
-        *comment("Priority of each DSCP: first all, then those in use. ConnectX trusts DSCPs once there is one."),
-    ]
-    used = [f"{dscp}:{priority}" for dscp, priority in roce.priority_of_dscp.items()]
-    lines += [f'dcb app replace dev "$IFACE" dscp-prio all:{roce.other_priority} {" ".join(used)}']
-    lines += ["", *comment("Queue of each priority; shares of queues (ETS).")]
-    strict = " ".join(f"{each}:ets" for each in shares)
-    lines += [
-        f'dcb ets set dev "$IFACE" prio-tc {_pairs(dict(enumerate(queues)))} tc-tsa all:strict {strict} '
+        f'dcb ets set dev "$IFACE" willing off prio-tc {_pairs(dict(enumerate(queues)))} tc-tsa all:strict {kinds} '
         f"tc-bw all:0 {_pairs(shares)}"
     ]
     lines += ["", *comment("PFC.")]

@@ -1,5 +1,5 @@
 """What tools print. smpquery's is from a simulated subnet (ibsim) whose opensm had the written files; the others' is
-written from the documentation of the tools: none was printed by real hardware."""
+written from the documentation and the sources of the tools: none was printed by real hardware."""
 
 SL2VL = """\
 # SL2VL table: Lid 1
@@ -44,13 +44,14 @@ VL    : |0x0 |0x1 |0x2 |0x3 |0x4 |0x5 |0x6 |0x7 |
 WEIGHT: |0x4 |0x0 |0x0 |0x0 |0x0 |0x0 |0x0 |0x0 |
 """
 
-_OTHERS = ",".join(f"{dscp:02}" for dscp in reversed(range(64)) if dscp not in (26, 34, 46))
+_OTHERS = [f"{dscp:02}" for dscp in range(64) if dscp not in (26, 34, 46)]
+_EIGHT_A_LINE = "\n".join(f"\tprio:0 dscp:{','.join(_OTHERS[at : at + 8])}," for at in range(0, len(_OTHERS), 8))
 
 MLNX_QOS = f"""\
 DCBX mode: OS controlled
 Priority trust state: dscp
 dscp2prio mapping:
-\tprio:0 dscp:{_OTHERS},
+{_EIGHT_A_LINE}
 \tprio:3 dscp:26,
 \tprio:4 dscp:34,
 \tprio:5 dscp:46,

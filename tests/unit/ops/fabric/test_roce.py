@@ -38,20 +38,22 @@ def of_mlnx_qos(text: str) -> State:
 
 
 def overlaid(text: str) -> dict[int, str]:
-    """As dcb reads maps: from left to right, ``all`` sets every one."""
+    """As dcb reads maps of queues and priorities: from left to right, ``all`` sets every one."""
     found: dict[int, str] = {}
     for key, value in (pair.split(":") for pair in text.split()):
-        found |= dict.fromkeys(range(64), value) if key == "all" else {int(key): value}
+        found |= dict.fromkeys(range(8), value) if key == "all" else {int(key): value}
     return found
 
 
 def of_dcb(text: str) -> State:
-    priorities = overlaid(re.search(r"dscp-prio (.*)", text)[1])
+    pairs = re.search(r"dscp-prio (.*)", text)[1].split()  # each adds an entry: a DSCP must not be there twice
+    priorities = {int(dscp): int(priority) for dscp, priority in (pair.split(":") for pair in pairs)}
+    assert len(pairs) == len(priorities) == 64
     queues, kinds, shares = map(overlaid, re.search(r"prio-tc (.*) tc-tsa (.*) tc-bw (.*)", text).groups())
     percents = {queue: int(shares[queue]) for queue in range(8) if kinds[queue] == "ets"}
     lossless = overlaid(re.search(r"prio-pfc (.*)", text)[1])
     return (
-        [int(queues[int(priorities[dscp])]) for dscp in range(64)],
+        [int(queues[priorities[dscp]]) for dscp in range(64)],
         percents,
         {priority for priority in range(8) if lossless[priority] == "on"},
     )
