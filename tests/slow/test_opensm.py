@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -55,11 +56,13 @@ def configured(**fabric) -> ClusterConfig:
 
 @dataclass
 class Subnet:
+    folder: Path  # where the simulator leaves its sysfs
     environment: dict[str, str]
 
     def say(self, *command: str) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=20, check=False)
-        return done.stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=self.folder, env=self.environment, timeout=20, check=False
+        ).stdout
 
 
 @pytest.fixture
@@ -75,9 +78,13 @@ def subnet(request, tmp_path) -> Iterator[tuple[ClusterConfig, Subnet]]:
     folders = {"OSM_TMP_DIR": str(tmp_path), "OSM_CACHE_DIR": str(tmp_path)}
     plain = os.environ | names | folders
     preloaded = plain | {"LD_PRELOAD": str(_SIMULATED)}
-    found = Subnet(preloaded)
+    found = Subnet(tmp_path, preloaded)
     ibsim = subprocess.Popen(
-        ["ibsim", "-s", str(tmp_path / "net")], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=plain
+        ["ibsim", "-s", str(tmp_path / "net")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env=plain,
     )
     opensm = None
     try:
@@ -86,6 +93,7 @@ def subnet(request, tmp_path) -> Iterator[tuple[ClusterConfig, Subnet]]:
             ["opensm", "-F", str(conf), "-P", str(tmp_path / "files/partitions.conf"), "-f", str(tmp_path / "log")],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            cwd=tmp_path,
             env=preloaded,
         )
         yield config, found

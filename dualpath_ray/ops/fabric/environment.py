@@ -57,7 +57,8 @@ def _environment(fabric: FabricConfig, cnics: Sequence[Cnic], traffic_class: Tra
 
 def _lane_words(fabric: FabricConfig, traffic_class: TrafficClass) -> str:
     if fabric.kind == "infiniband":
-        return f"Service level: lane {fabric.cnic.lanes.lane(traffic_class)}. Unset it is 0, whoever's lane that is."
+        unset = "it is 0" if traffic_class is TrafficClass.MODEL_EXECUTION else "UCX chooses one, as a rule 0"
+        return f"Service level: lane {fabric.cnic.lanes.lane(traffic_class)}. Unset, {unset}, whoever's lane that is."
     dscp, priority = fabric.roce.dscp[traffic_class], fabric.roce.priorities[traffic_class]
     return f"DSCP {dscp} x 4 + 2 (congestion may be marked): priority and queue {priority}."
 

@@ -4,7 +4,7 @@
 #
 # Source it before the process starts, or put its variables into Ray's runtime_env: . ./env-kv-urgent.sh
 
-# Service level: lane 1. Unset it is 0, whoever's lane that is.
+# Service level: lane 1. Unset, UCX chooses one, as a rule 0, whoever's lane that is.
 export UCX_IB_SL=1
 
 # UCX_NET_DEVICES: node.cnic is auto, so no device is named; name the compute NICs where there are others.

@@ -4,7 +4,7 @@
 #
 # Source it before the process starts, or put its variables into Ray's runtime_env: . ./env-model-execution.sh
 
-# Service level: lane 0. Unset it is 0, whoever's lane that is.
+# Service level: lane 0. Unset, it is 0, whoever's lane that is.
 export NCCL_IB_SL=0
 
 # NCCL_IB_HCA: node.cnic is auto, so no device is named; name the compute NICs where there are others.
