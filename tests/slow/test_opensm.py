@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from dualpath_ray.base.nic_devices import HostDevices
+from dualpath_ray.base.nic_devices import HostDevices, read_devices
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.load import parse_cluster
 from dualpath_ray.ops.fabric.files import fabric_files, write_files
 from dualpath_ray.ops.fabric.finding import differs
+from dualpath_ray.ops.fabric.host import Answer, examine
 from dualpath_ray.ops.fabric.read_back import parse_sl2vl, parse_vlarb
 from dualpath_ray.ops.fabric.verify import map_finding, table_findings
+from tests.unit.base.machines import FakeSys
 
 SUBNET = """\
 Switch\t4 "Switch1"
@@ -136,6 +138,24 @@ def test_opensm_sets_the_configured_lanes(subnet, way):
         )
 
     assert comes_true(as_configured)
+
+
+@pytest.mark.parametrize("subnet", [{}], indirect=True, ids=["paper"])
+def test_verify_reads_the_host_back_with_the_tools_themselves(subnet):
+    config, running = subnet
+    fake = FakeSys(running.folder / "fake")
+    fake.nic("ib0", "pci0000:00/0000:00:01.0/0000:01:00.0", rdma="ibsim0")
+    port = fake.root / "class/infiniband/ibsim0/ports/1"
+    (port / "link_layer").write_text("InfiniBand")
+    (port / "lid").write_text("0x1")
+    host = read_devices(fake.root, {}, fake.root / "dev")
+
+    def verdicts() -> dict[str, str]:
+        found = examine(config, host, {}, lambda command: Answer(running.say(*command)), fake.root)
+        return {each.name.removeprefix("ibsim0:1 "): each.verdict for each in found}
+
+    wanted = {"SL2VL": "same", "VLArb high": "same", "VLArb low": "same", "VLHighLimit": "differs"}  # see above
+    assert comes_true(lambda: wanted.items() <= verdicts().items())
 
 
 @pytest.mark.parametrize("subnet", [{}], indirect=True, ids=["paper"])
