@@ -61,3 +61,9 @@ def test_tables_that_starve_a_class_are_refused(tmp_path, capsys):
     assert run(["fabric", str(file), "--out", str(tmp_path / "out")]) == 2
     assert "fabric.cnic: qos_vlarb_low: lane 2 of service level 2 has no weight" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_config_show_names_classes_as_the_file_does(config, capsys):
+    assert run(["config", "show", str(config)]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert "model_execution: 46, kv_urgent: 34, kv_cache: 26" in rows["fabric.roce.dscp"]
