@@ -43,6 +43,8 @@ def shown(key: str, value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, dict) and value:
+        return ", ".join(f"{name}: {each}" for name, each in value.items())
     return str(value)
 
 

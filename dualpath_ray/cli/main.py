@@ -13,6 +13,7 @@ from dualpath_ray.cli.demo import demo
 from dualpath_ray.cli.doctor import doctor
 from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
 from dualpath_ray.cli.explain import explain
+from dualpath_ray.cli.fabric import fabric
 from dualpath_ray.cli.groups import GroupedCommands
 from dualpath_ray.cli.models import models
 from dualpath_ray.cli.plan import plan
@@ -39,6 +40,7 @@ cli.add("plan", calibrate)
 cli.add("plan", reproduce)
 cli.add("plan", config)
 cli.add("plan", profile)
+cli.add("plan", fabric)
 cli.add("measure", bench)
 cli.add("measure", explain)
 

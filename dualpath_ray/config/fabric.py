@@ -1,6 +1,6 @@
 """Lanes of the NICs: opensm's QoS keys, and which service level each traffic class takes (section 5, appendix A.1)."""
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
@@ -8,6 +8,7 @@ from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.lanes import Lanes
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.base.vl_tables import DROPPED, VlTables, parse_vl_tables
+from dualpath_ray.config.roce import COMPUTE_CLASSES, RoceConfig
 from dualpath_ray.config.section import Section
 
 ServiceLevel = Annotated[int, Field(ge=0, le=15)]
@@ -61,7 +62,7 @@ class LaneConfig(Section):
 class CnicLanes(LaneConfig):
     """Of compute NICs: collectives over KV, by appendix A.1's tables."""
 
-    CLASSES = (TrafficClass.MODEL_EXECUTION, TrafficClass.KV_URGENT, TrafficClass.KV_CACHE)
+    CLASSES = COMPUTE_CLASSES
 
     service_levels: dict[TrafficClass, ServiceLevel] = Field(
         dict(zip(CLASSES, (0, 1, 2), strict=True)), description="Service level of each traffic class."
@@ -86,5 +87,9 @@ class FabricConfig(Section):
     urgent_s: NonNegativeFloat = Field(
         0.5, description="Seconds before a request's deadline from which its KV goes in the lane of kv_urgent."
     )
+    kind: Literal["infiniband", "roce"] = Field(
+        "infiniband", description="Network of the compute NICs, for `dualpath fabric`: infiniband or roce."
+    )
     cnic: CnicLanes = CnicLanes()
     snic: SnicLanes = SnicLanes()
+    roce: RoceConfig = RoceConfig()

@@ -26,7 +26,7 @@ from dualpath_ray.base.nic_choice import (
     ucx_devices,
 )
 from dualpath_ray.base.nic_devices import address_towards, read_devices
-from dualpath_ray.base.types import Role
+from dualpath_ray.base.types import Role, TrafficClass
 from dualpath_ray.base.units import bytes_per_s
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader, seal
@@ -58,7 +58,7 @@ from dualpath_ray.traffic.nic import Nic
 from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
 from dualpath_ray.transport.choice import Choice
 from dualpath_ray.transport.load import Around, make_transport
-from dualpath_ray.transport.port import AskPeer, TwoSidedTransport
+from dualpath_ray.transport.port import AskPeer, TwoSidedTransport, copy_as
 
 _LINK_TIMEOUT_S = 20
 _STATUS_TIMEOUT_S = 20
@@ -86,6 +86,7 @@ class NodeSpec:
     cnic_bytes_per_s: float | None
     snic_lanes: Lanes
     cnic_lanes: Lanes
+    tos: Mapping[TrafficClass, int]  # type of service of each class's packets between nodes
     charged: bool  # False: oracle, no I/O is charged
     store: str
     store_root: str
@@ -140,6 +141,7 @@ class TrafficManager:
             spec.nodes,
             one_host,
             self._help_of,
+            spec.tos,
             ",".join(device.ucx_name for device in self._carriers.ucx) or None,
         )
         self._transport = make_transport(spec.transport, spec.node, self._segment, around)
@@ -293,7 +295,7 @@ class TrafficManager:
                 effect.op, self._writes.submit(partial(self._write, effect), self._spec.layout.sealed_bytes)
             )
         elif isinstance(effect, CopyPool):
-            move = partial(self._transport.write if effect.write else self._transport.read, effect.peer, effect.batch)
+            move = partial(copy_as, self._transport, effect.traffic_class, effect.peer, effect.batch, effect.write)
             if effect.batch.total_bytes <= self._transport.inline_bytes:
                 self._at_once.append(self._outcome(effect.op, move))
             else:

@@ -10,11 +10,12 @@ from functools import partial
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError, TransportError
+from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.nixl import NixlTransport
 from dualpath_ray.transport.nixl_pool import TRIAL_BYTES
 from dualpath_ray.transport.place import Place
-from dualpath_ray.transport.port import CopyBatch, Transport
+from dualpath_ray.transport.port import CopyBatch, Transport, copy_as
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 from dualpath_ray.transport.sockets import SocketTransport
 
@@ -52,13 +53,21 @@ class AutoTransport:
     name = "auto"
 
     def __init__(
-        self, node: str, segment: Segment, address: str = "127.0.0.1", device: str | None = None, one_host: bool = False
+        self,
+        node: str,
+        segment: Segment,
+        address: str = "127.0.0.1",
+        device: str | None = None,
+        one_host: bool = False,
+        tos: Mapping[TrafficClass, int] | None = None,
     ) -> None:
-        """Args: address, device: of the compute NIC; one_host: no peer is elsewhere, so NIXL is not even loaded."""
+        """Args: address, device: of the compute NIC; one_host: no peer is elsewhere, so NIXL is not even loaded; tos: as of
+        SocketTransport.
+        """
         self._node, self._segment = node, segment
         self._mine: dict[str, Transport] = {
             "shared_memory": SharedMemoryTransport(node, segment),
-            "sockets": SocketTransport(node, segment, address),
+            "sockets": SocketTransport(node, segment, address, tos),
         }
         self._not_here: dict[str, str] = {}
         self._failures: list[str] = []  # of NIXL, by peer
@@ -136,6 +145,9 @@ class AutoTransport:
         began = time.perf_counter()
         read()
         return size / (time.perf_counter() - began)
+
+    def copy_as(self, traffic_class: TrafficClass, peer: str, batch: CopyBatch, write: bool) -> None:
+        copy_as(self._of(peer), traffic_class, peer, batch, write)
 
     def read(self, peer: str, batch: CopyBatch) -> None:
         self._of(peer).read(peer, batch)

@@ -1,9 +1,10 @@
 """Choice of a transport by name; ``module:attr`` names one of the user's own."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from dualpath_ray.base.plugin import load_callable
+from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.choice import AutoTransport
 from dualpath_ray.transport.nixl import NixlTransport
@@ -23,6 +24,7 @@ class Around:
     nodes: tuple[str, ...]  # of the system, in an order that all agree on
     one_host: bool  # Ray has no other
     help_of: Callable[[str], AskPeer]  # how to ask a peer's traffic manager to take part in a copy
+    tos: Mapping[TrafficClass, int] = field(default_factory=dict)  # type of service of each class's packets
     device: str | None = None  # of the compute NICs, as UCX names them: eth1, or mlx5_0:1,mlx5_1:1; None: any
 
 
@@ -51,9 +53,11 @@ TRANSPORTS: dict[str, MakeTransport] = {
     "nixl": NixlTransport,
 }
 _OF_A_SYSTEM: dict[str, Callable[[str, Segment, Around], Transport]] = {
-    "auto": lambda node, segment, around: AutoTransport(node, segment, around.address, around.device, around.one_host),
+    "auto": lambda node, segment, around: AutoTransport(
+        node, segment, around.address, around.device, around.one_host, around.tos
+    ),
     "nixl": lambda node, segment, around: NixlTransport(node, segment, around.device),
-    "sockets": lambda node, segment, around: SocketTransport(node, segment, around.address),
+    "sockets": lambda node, segment, around: SocketTransport(node, segment, around.address, around.tos),
     "collective": _collective,
     "rdt": _rdt,
     "rdt_cuda_ipc": _rdt_cuda_ipc,

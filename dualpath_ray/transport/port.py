@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from dualpath_ray.base.errors import TransportError
+from dualpath_ray.base.types import TrafficClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,23 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class ClassedTransport(Transport, Protocol):
+    """A Transport whose copies the network can tell apart by what they are for (section 5)."""
+
+    def copy_as(self, traffic_class: TrafficClass, peer: str, batch: CopyBatch, write: bool) -> None:
+        """``read`` or ``write``, marked as of this class. Without a mark a copy is of ``kv_cache``."""
+        ...
+
+
+def copy_as(transport: Transport, traffic_class: TrafficClass, peer: str, batch: CopyBatch, write: bool) -> None:
+    """By a transport that marks its copies, or one that cannot. Raises: TransportError."""
+    if isinstance(transport, ClassedTransport):
+        transport.copy_as(traffic_class, peer, batch, write)
+    else:
+        (transport.write if write else transport.read)(peer, batch)
 
 
 AskPeer = Callable[..., Any]

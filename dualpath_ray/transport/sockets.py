@@ -9,18 +9,19 @@ import secrets
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
 
 from dualpath_ray.base.errors import TransportError
 from dualpath_ray.base.tcp_server import TcpServer, end, make_ready
+from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.place import Place
 from dualpath_ray.transport.port import CopyBatch
 
-_HELLO = struct.Struct("<8s32s")
-_MAGIC = b"DPPOOL01"
+_HELLO = struct.Struct("<8s32sB")  # magic, token, type of service of the connection's packets
+_MAGIC = b"DPPOOL02"
 _REQUEST = struct.Struct("<BI")  # what, number of ranges; then int64 [ranges, 2]: offset in the answering pool, bytes
 _READ, _WRITE = 1, 2
 _DONE = b"\x01"
@@ -34,9 +35,15 @@ class SocketTransport:
     name = "sockets"
     inline_bytes = 0
 
-    def __init__(self, node: str, segment: Segment, address: str = "127.0.0.1") -> None:
-        """Args: address: of the compute NIC that the bytes go over."""
-        self._node, self._segment, self._address = node, segment, address
+    def __init__(
+        self,
+        node: str,
+        segment: Segment,
+        address: str = "127.0.0.1",
+        tos: Mapping[TrafficClass, int] | None = None,
+    ) -> None:
+        """Args: address: of the compute NIC that the bytes go over; tos: type of service of each class's packets."""
+        self._node, self._segment, self._address, self._tos = node, segment, address, dict(tos or {})
         self._view = memoryview(segment.mapping)
         self._token = secrets.token_bytes(32)
         self._places: dict[str, Place] = {}
@@ -53,22 +60,32 @@ class SocketTransport:
         place = Place.unpack(description)
         place.check_layout(self._node, self._segment)
         self._places[peer] = place
-        self._connection(peer)
+        self._connection(peer, self._tos.get(TrafficClass.KV_CACHE, 0))
 
     def read(self, peer: str, batch: CopyBatch) -> None:
-        def run(connection: socket.socket, merged: CopyBatch) -> None:
-            self._ask(connection, _READ, merged)
-            _receive(connection, self._views(merged.local, merged.nbytes))
-
-        self._copy(peer, batch, run)
+        self.copy_as(TrafficClass.KV_CACHE, peer, batch, write=False)
 
     def write(self, peer: str, batch: CopyBatch) -> None:
-        def run(connection: socket.socket, merged: CopyBatch) -> None:
-            self._ask(connection, _WRITE, merged)
-            _send(connection, self._views(merged.local, merged.nbytes))
-            _receive(connection, [memoryview(bytearray(len(_DONE)))])
+        self.copy_as(TrafficClass.KV_CACHE, peer, batch, write=True)
 
-        self._copy(peer, batch, run)
+    def copy_as(self, traffic_class: TrafficClass, peer: str, batch: CopyBatch, write: bool) -> None:
+        """Packets of both ends carry the DSCP of the class."""
+        tos = self._tos.get(traffic_class, 0)
+        connection = self._connection(peer, tos)
+        merged = batch.merged()
+        if not merged.total_bytes:
+            return
+        merged.check_within(len(self._view), self._places[peer].num_bytes, f"{self._node} and {peer}")
+        try:
+            self._ask(connection, _WRITE if write else _READ, merged)
+            views = self._views(merged.local, merged.nbytes)
+            if write:
+                _send(connection, views)
+                views = [memoryview(bytearray(len(_DONE)))]
+            _receive(connection, views)
+        except OSError as error:
+            self._drop(peer, tos, connection)
+            raise TransportError(f"copy between {self._node} and {peer} failed: {error.strerror or error}") from error
 
     def close(self) -> None:
         self._server.close()
@@ -80,27 +97,15 @@ class SocketTransport:
 
     # the node that drives --------------------------------------------------------------------------------------------
 
-    def _copy(self, peer: str, batch: CopyBatch, run: Callable[[socket.socket, CopyBatch], None]) -> None:
-        connection = self._connection(peer)
-        merged = batch.merged()
-        if not merged.total_bytes:
-            return
-        merged.check_within(len(self._view), self._places[peer].num_bytes, f"{self._node} and {peer}")
-        try:
-            run(connection, merged)
-        except OSError as error:
-            self._drop(peer, connection)
-            raise TransportError(f"copy between {self._node} and {peer} failed: {error.strerror or error}") from error
-
     def _ask(self, connection: socket.socket, what: int, batch: CopyBatch) -> None:
         ranges = np.stack([batch.remote, batch.nbytes], axis=1).astype("<i8")
         connection.sendall(_REQUEST.pack(what, len(ranges)) + ranges.tobytes())
 
-    def _connection(self, peer: str) -> socket.socket:
+    def _connection(self, peer: str, tos: int) -> socket.socket:
         """This thread's to a peer. Raises: TransportError naming both ends."""
-        mine: dict[str, socket.socket] = self._mine.__dict__.setdefault("connections", {})
-        if peer in mine:
-            return mine[peer]
+        mine: dict[tuple[str, int], socket.socket] = self._mine.__dict__.setdefault("connections", {})
+        if (peer, tos) in mine:
+            return mine[peer, tos]
         place = self._places.get(peer)
         if place is None:
             raise TransportError(f"{self._node} is not connected to {peer}")
@@ -111,18 +116,19 @@ class SocketTransport:
             raise TransportError(f"{self._node} cannot reach {peer} at {where}: {error.strerror or error}") from error
         try:
             make_ready(made, _ANSWER_S)
-            made.sendall(_HELLO.pack(_MAGIC, bytes.fromhex(place.more["token"])))
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+            made.sendall(_HELLO.pack(_MAGIC, bytes.fromhex(place.more["token"]), tos))
             _receive(made, [memoryview(bytearray(len(_DONE)))])
         except OSError as error:
             made.close()
             raise TransportError(f"{self._node} cannot reach {peer} at {where}: {error.strerror or error}") from error
-        mine[peer] = made
+        mine[peer, tos] = made
         with self._lock:
             self._open.add(made)
         return made
 
-    def _drop(self, peer: str, connection: socket.socket) -> None:
-        self._mine.connections.pop(peer, None)
+    def _drop(self, peer: str, tos: int, connection: socket.socket) -> None:
+        self._mine.connections.pop((peer, tos), None)
         with self._lock:
             self._open.discard(connection)
         connection.close()
@@ -133,9 +139,10 @@ class SocketTransport:
         """Until the peer closes. Raises: OSError when it goes away in the middle."""
         hello = bytearray(_HELLO.size)
         _receive(connection, [memoryview(hello)])
-        magic, token = _HELLO.unpack(hello)
+        magic, token, tos = _HELLO.unpack(hello)
         if magic != _MAGIC or not hmac.compare_digest(token, self._token):
             return  # a stranger is told nothing
+        connection.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)  # what is read goes out here
         connection.sendall(_DONE)
         connection.settimeout(None)  # a peer may be silent for as long as it likes
         request = bytearray(_REQUEST.size)

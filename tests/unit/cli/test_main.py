@@ -53,7 +53,7 @@ def test_help_is_grouped_in_order():
     "command",
     ["demo", "doctor", "models", "models pull", "models show", "models list", "rollout", "config", "config show"]
     + ["bench", "bench pool", "bench overhead", "bench prediction", "bench scheduler", "bench simulator"]
-    + ["profile", "explain", "plan", "simulate", "calibrate", "reproduce"],
+    + ["profile", "fabric", "explain", "plan", "simulate", "calibrate", "reproduce"],
 )
 def test_every_command_has_help(command):
     result = CliRunner().invoke(cli, [*command.split(), "--help"])

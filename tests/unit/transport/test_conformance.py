@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import LayoutError, TransportError
+from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.transport.port import copy_as
 from tests.unit.transport.cases import CASES, UNIT, copied
 from tests.unit.transport.conftest import OVER_TCP, STAGING, batch
 
@@ -109,3 +111,15 @@ def test_closing_ends_the_copies_that_are_under_way(transport_name, make_pair, s
         for done in copying:
             with pytest.raises(TransportError, match="p0.*d0"):
                 done.result()
+
+
+def test_copies_of_every_class_move_the_same_bytes(pair):
+    """Each way, through connections of their own where the transport has some."""
+    for number, traffic_class in enumerate((TrafficClass.KV_CACHE, TrafficClass.KV_URGENT), 1):
+        pair.theirs.staging[:] = number
+        copies = batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING))
+        copy_as(pair.transport, traffic_class, "d0", copies, write=False)
+        assert (pair.mine.staging == number).all()
+        pair.mine.staging[:] = 10 * number
+        copy_as(pair.transport, traffic_class, "d0", copies, write=True)
+        assert (pair.theirs.staging == 10 * number).all()

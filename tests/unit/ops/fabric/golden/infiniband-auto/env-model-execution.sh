@@ -1,0 +1,10 @@
+# Written by `dualpath fabric` for InfiniBand; docs/fabric.md explains every line.
+# Environment that makes NCCL send as model_execution.
+# Never tried on a real fabric: review it before you use it.
+#
+# Source it before the process starts, or put its variables into Ray's runtime_env: . ./env-model-execution.sh
+
+# Service level: lane 0. Unset, it is 0, whoever's lane that is.
+export NCCL_IB_SL=0
+
+# NCCL_IB_HCA: node.cnic is auto, so no device is named; name the compute NICs where there are others.

@@ -1,0 +1,15 @@
+# Written by `dualpath fabric` for InfiniBand; docs/fabric.md explains every line.
+# Environment that makes UCX, and NIXL over it, send as kv_urgent.
+# Never tried on a real fabric: review it before you use it.
+#
+# Source it before the process starts, or put its variables into Ray's runtime_env: . ./env-kv-urgent.sh
+
+# Service level: lane 1. Unset, UCX chooses one, as a rule 0, whoever's lane that is.
+export UCX_IB_SL=1
+
+# The compute NICs.
+export UCX_NET_DEVICES="mlx5_0:1,mlx5_1:1"
+
+# NIXL has no lane of its own: UCX reads these while a backend is made. Two classes in one process are two agents,
+# each with an option of its backend UCX in place of the variable, which would win where it is set:
+#   agent.create_backend("UCX", {"engine_config": "IB_SL=1"})

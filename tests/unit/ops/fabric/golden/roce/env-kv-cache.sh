@@ -1,0 +1,15 @@
+# Written by `dualpath fabric` for RoCE; docs/fabric.md explains every line.
+# Environment that makes UCX, and NIXL over it, send as kv_cache.
+# Never tried on a real fabric: review it before you use it.
+#
+# Source it before the process starts, or put its variables into Ray's runtime_env: . ./env-kv-cache.sh
+
+# DSCP 26 x 4 + 2 (congestion may be marked): priority and queue 3.
+export UCX_IB_TRAFFIC_CLASS=106
+
+# The compute NICs.
+export UCX_NET_DEVICES="mlx5_0:1,mlx5_1:1"
+
+# NIXL has no lane of its own: UCX reads these while a backend is made. Two classes in one process are two agents,
+# each with an option of its backend UCX in place of the variable, which would win where it is set:
+#   agent.create_backend("UCX", {"engine_config": "IB_TRAFFIC_CLASS=106"})
