@@ -125,6 +125,8 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         f"-volume.port={ports[1]}",
         f"-filer.port={ports[2]}",
         f"-s3.port={ports[3]}",
+        "-s3.port.iceberg=0",  # on a port of their own each, which two runs on a machine cannot share
+        "-s3.port.lance=0",
     ]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **S3_KEYS})
