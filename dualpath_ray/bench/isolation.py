@@ -6,6 +6,7 @@ whose lanes are the configured ones, and in one where all classes share a lane.
 """
 
 import statistics
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.bench.result import write_result
 from dualpath_ray.cluster.client import Client, Generation
@@ -49,7 +51,7 @@ class IsolationRow:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Medians within a window; ``kv_bytes_per_s`` came over the CNIC."""
+    """Means within a window; ``kv_bytes_per_s`` came over the CNIC."""
 
     tpot_s: float
     wire_s: float
@@ -185,6 +187,8 @@ def _window(system: System, generation: Generation, window_s: float) -> Window:
     after, took = _cnic_bytes(system), time.monotonic() - began
     bursts = ask(engine.collective_times.remote(), "the decode engine")
     gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    if not gaps or not bursts:
+        raise ConfigError(f"--window: a measured engine gave {len(times)} tokens in {window_s:g} s; make it longer")
     moved = {name: (after.get(name, 0) - before.get(name, 0)) / took for name in _ALL}
     return Window(
         tpot_s=statistics.fmean(gaps),
@@ -213,6 +217,7 @@ class KvLoad:
         ]
         self._params = SamplingParams(max_tokens=1, ignore_end=True)
         self._running = False
+        self._one_begins = threading.Lock()
         self._under_way: dict[int, Generation] = {}
 
     def prepare(self) -> None:
@@ -225,15 +230,17 @@ class KvLoad:
         for number in range(_LOADS):
             self._next(number)
 
-    def _next(self, number: int, ended: Generation | None = None) -> None:
-        if self._running:
-            self._under_way[number] = self._client.generate(
-                self._contexts[number], self._params, f"load{number}", lambda ended: self._next(number, ended)
-            )
+    def _next(self, number: int) -> None:
+        with self._one_begins:
+            if self._running:
+                self._under_way[number] = self._client.generate(
+                    self._contexts[number], self._params, f"load{number}", lambda ended: self._next(number)
+                )
 
     def stop(self) -> None:
         """Returns when all have ended."""
-        self._running = False
+        with self._one_begins:
+            self._running = False
         for generation in list(self._under_way.values()):
             generation.result(60)
         self._under_way.clear()

@@ -37,6 +37,9 @@ _POLL_S = 1.0
 _WATCH_S = 1.0
 
 
+LONGEST_S = 86_400.0  # that a deadline may be away
+
+
 @dataclass(slots=True)
 class Sample:
     """One sampled continuation."""
@@ -195,6 +198,10 @@ class Client:
         Raises: RequestRefusedError when it can never run here; SystemDiedError.
         """
         submit_s = time.time()
+        if first_token_within_s is not None and not 0 <= first_token_within_s < LONGEST_S:
+            raise RequestRefusedError(
+                f"first_token_within_s: {first_token_within_s} is not from 0 to {LONGEST_S:g} seconds"
+            )
         self._check_alive()
         tokens = np.ascontiguousarray(token_ids, dtype="<i4")
         self._refuse(tokens, params)

@@ -122,7 +122,7 @@ class SystemPlan:
             cnic_bytes_per_s=rate(nic.cnic_bps),
             snic_lanes=config.fabric.snic.lanes,
             cnic_lanes=config.fabric.cnic.lanes,
-            tos={each: config.fabric.roce.tos(each) for each in config.fabric.roce.dscp},
+            tos=config.fabric.tos,
             charged=charged,
             store=store_spec,
             store_root=store_root if config.scheduler.oracle else config.storage.mounts.get(node, store_root),

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.lanes import Lanes
 from dualpath_ray.base.types import TrafficClass
+from dualpath_ray.base.vl_shares import starvation_bound
 from dualpath_ray.base.vl_tables import DROPPED, VlTables, parse_vl_tables
 from dualpath_ray.config.roce import COMPUTE_CLASSES, RoceConfig
 from dualpath_ray.config.section import Section
@@ -29,7 +30,7 @@ class LaneConfig(Section):
         None, description="Lane of each of 16 service levels, 15 drops. Unset: each its own, as far as lanes go."
     )
     service_levels: dict[TrafficClass, ServiceLevel] = Field(description="Service level of each traffic class.")
-    packet_bytes: PositiveInt = Field(4096, description="Largest packet (MTU) of the fabric.")
+    packet_bytes: Literal[256, 512, 1024, 2048, 4096] = Field(4096, description="Largest packet (MTU) of the fabric.")
 
     @property
     def tables(self) -> VlTables:
@@ -48,6 +49,9 @@ class LaneConfig(Section):
             lanes = self.lanes
         except ConfigError as error:
             raise ValueError(str(error)) from error
+        for traffic_class in self.service_levels:
+            if traffic_class not in self.CLASSES:
+                raise ValueError(f"service_levels: {traffic_class} does not go over these NICs; leave it out")
         for traffic_class in self.CLASSES:
             if traffic_class not in self.service_levels:
                 raise ValueError(f"service_levels has none for {traffic_class}; every class of these NICs needs one")
@@ -55,6 +59,12 @@ class LaneConfig(Section):
                 raise ValueError(
                     f"service_levels: {traffic_class} takes service level {self.service_levels[traffic_class]}, which "
                     "qos_sl2vl drops; give it a lane"
+                )
+            lane = lanes.lane(traffic_class)
+            if starvation_bound(lanes.tables, lane, self.packet_bytes) is None:
+                raise ValueError(
+                    f"qos_high_limit: 255 is no limit, so lane {lane} of {traffic_class}, which has no weight in "
+                    "qos_vlarb_high, might never send; set a limit or give it a weight"
                 )
         return self
 
@@ -93,3 +103,8 @@ class FabricConfig(Section):
     cnic: CnicLanes = CnicLanes()
     snic: SnicLanes = SnicLanes()
     roce: RoceConfig = RoceConfig()
+
+    @property
+    def tos(self) -> dict[TrafficClass, int]:
+        """Type of service of each class's packets, where the network tells classes apart by it."""
+        return {each: self.roce.tos(each) for each in self.roce.dscp} if self.kind == "roce" else {}

@@ -173,10 +173,10 @@ class _Engine(ABC):
     def _on_link_end(self) -> None:
         if not self._stopping:
             self._fail(f"engine {self._spec.node}/e{self._spec.engine} lost its traffic manager")
-            if self._collectives is not None:
-                self._collectives.on_done(None)
             if self._loop is not None:
                 self._loop.stop()
+        if self._collectives is not None:
+            self._collectives.on_done(None)
 
     def _run(self) -> None:
         assert self._loop is not None
@@ -222,6 +222,8 @@ class _Engine(ABC):
             self._group.stop()
         if self._loop is not None:
             self._loop.stop()
+        if self._collectives is not None:
+            self._collectives.on_done(None)
         if self._link is not None:
             self._link.close()
 

@@ -58,7 +58,7 @@ from dualpath_ray.traffic.nic import Nic
 from dualpath_ray.traffic.prefill_side import StagingRing, region_layout
 from dualpath_ray.transport.choice import Choice
 from dualpath_ray.transport.load import Around, make_transport
-from dualpath_ray.transport.port import AskPeer, TwoSidedTransport, copy_as
+from dualpath_ray.transport.port import AskPeer, TwoSidedTransport, copier
 
 _LINK_TIMEOUT_S = 20
 _STATUS_TIMEOUT_S = 20
@@ -145,6 +145,7 @@ class TrafficManager:
             ",".join(device.ucx_name for device in self._carriers.ucx) or None,
         )
         self._transport = make_transport(spec.transport, spec.node, self._segment, around)
+        self._copy_as = copier(self._transport)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
         self._events: queue.SimpleQueue[Event | Future[dict[str, Any]] | None] = queue.SimpleQueue()
@@ -295,7 +296,7 @@ class TrafficManager:
                 effect.op, self._writes.submit(partial(self._write, effect), self._spec.layout.sealed_bytes)
             )
         elif isinstance(effect, CopyPool):
-            move = partial(copy_as, self._transport, effect.traffic_class, effect.peer, effect.batch, effect.write)
+            move = partial(self._copy_as, effect.traffic_class, effect.peer, effect.batch, effect.write)
             if effect.batch.total_bytes <= self._transport.inline_bytes:
                 self._at_once.append(self._outcome(effect.op, move))
             else:

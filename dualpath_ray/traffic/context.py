@@ -1,9 +1,7 @@
 """What the parts of a traffic manager share: pool, NICs, and how they ask for effects. Pure: time is passed in."""
 
-import heapq
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from dualpath_ray.traffic.copies import cut
 from dualpath_ray.traffic.effects import CopyPool, Effect, Fail, IndexCall, OpDone, ReadBlock, Send, WriteBlock
 from dualpath_ray.traffic.messages import Collective, CollectiveDone, Grant, Granted
 from dualpath_ray.traffic.nic import Direction, Nic
-from dualpath_ray.traffic.nic_queue import LEAST_CHUNK_BYTES, NicQueue
+from dualpath_ray.traffic.nic_queue import LEAST_CHUNK_BYTES, Transfer
 from dualpath_ray.transport.port import CopyBatch
 
 Callback = Callable[[OpDone], None]
@@ -53,8 +51,6 @@ class NodeContext:
         self._callbacks: dict[int, Callback] = {}
         self._grants: dict[int, Callable[[], None]] = {}
         self._next_op = 0
-        self._promotions: list[tuple[float, int, NicQueue, object]] = []  # when what becomes urgent, soonest first
-        self._numbers = count()
 
     @property
     def can_read(self) -> bool:
@@ -102,17 +98,13 @@ class NodeContext:
         on_device: bool = True,
         traffic_class: TrafficClass = TrafficClass.KV_CACHE,
         urgent_at_s: float | None = None,
-    ) -> None:
+    ) -> Transfer:
         """Put bytes on one direction of a NIC; the callbacks run when they start and when they are through.
 
         Args: urgent_at_s: from when on what is left of them goes in the lane of urgent KV.
         """
-        mark, queue = (on_start, on_finish), nic[direction]
-        if urgent_at_s is not None and urgent_at_s <= self.now_s:
-            traffic_class = TrafficClass.KV_URGENT
-        elif urgent_at_s is not None:
-            heapq.heappush(self._promotions, (urgent_at_s, next(self._numbers), queue, mark))
-        queue.submit(mark, nbytes, traffic_class, self.now_s, on_device)
+        mark = (on_start, on_finish)
+        return nic[direction].submit(mark, nbytes, traffic_class, self.now_s, on_device, urgent_at_s)
 
     def transfer(
         self,
@@ -199,9 +191,6 @@ class NodeContext:
     def poll_nics(self) -> bool:
         """Run the callbacks that are due; True when there were any."""
         due = False
-        while self._promotions and self._promotions[0][0] <= self.now_s:
-            _, _, queue, mark = heapq.heappop(self._promotions)
-            queue.promote(mark, TrafficClass.KV_URGENT, self.now_s)
         for nic in (self.snic, *self.cnics):
             for queue in nic.queues.values():
                 for event in queue.poll(self.now_s):
@@ -214,8 +203,6 @@ class NodeContext:
         times = [queue.next_event_s() for nic in (self.snic, *self.cnics) for queue in nic.queues.values()]
         if self.now_s < self._read_again_s:
             times.append(self._read_again_s)
-        if self._promotions:
-            times.append(self._promotions[0][0])
         return min((t for t in times if t is not None), default=None)
 
     # places ----------------------------------------------------------------------------------------------------------

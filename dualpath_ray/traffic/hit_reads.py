@@ -6,6 +6,7 @@ A block that several requests of the node want is read once and shared while any
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from dualpath_ray.base.errors import UnendedReadError
 from dualpath_ray.kv.segment import READY
@@ -13,6 +14,7 @@ from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.effects import OpDone
 from dualpath_ray.traffic.index_queue import IndexQueue
 from dualpath_ray.traffic.nic import Direction
+from dualpath_ray.traffic.nic_queue import Transfer
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class ResidentBlock:
     failed: bool = False
     unended: bool = False  # the device may write to the slot yet
     read_bytes: int = 0  # over the SNIC
+    transfer: Transfer | None = None  # its read, once it is asked for
+    urgent_at_s: float = inf  # of the most urgent request that waits for it
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -68,6 +72,7 @@ class HitReads:
         slots = self._context.pool.lease(self.missing(keys), owner, attempt)
         if slots is None:
             return False
+        urgent = inf if urgent_at_s is None else urgent_at_s
         blocks: list[ResidentBlock] = []
         unsettled = 0
 
@@ -87,35 +92,37 @@ class HitReads:
             block = self._resident.get(key)
             if block is None:
                 block = self._resident[key] = ResidentBlock(key, slots.pop())
+                block.urgent_at_s = urgent
                 (late if written_later else fresh).append(block)
             else:
                 block.holders += 1
                 self.shared_blocks += 1
+                self._hurry(block, urgent)
             blocks.append(block)
             if not block.settled:
                 unsettled += 1
                 block.waiting.append(settled)
         self.queued_blocks += len(fresh) + len(late)
         for block in fresh:
-            self._read(block, self._context.now_s, urgent_at_s)
+            self._read(block, self._context.now_s)
         if late:
-            self._read_when_written(late, urgent_at_s)
+            self._read_when_written(late)
         if not unsettled:
             over()
         return True
 
-    def _read_when_written(self, blocks: list[ResidentBlock], urgent_at_s: float | None) -> None:
+    def _read_when_written(self, blocks: list[ResidentBlock]) -> None:
         def written(event: OpDone) -> None:
             committed = event.result if event.error is None else [False] * len(blocks)
             for block, ok in zip(blocks, committed, strict=True):
                 if ok:
-                    self._read(block, self._context.now_s, urgent_at_s)
+                    self._read(block, self._context.now_s)
                 else:  # its writer gave up: it never was in the store, so there is nothing to take out of the index
                     self._settle(block, failed=True)
 
         self._context.index("await_written", [b.key for b in blocks], done=written)
 
-    def _read(self, block: ResidentBlock, asked_s: float, urgent_at_s: float | None) -> None:
+    def _read(self, block: ResidentBlock, asked_s: float) -> None:
         context = self._context
         nbytes = context.layout.sealed_bytes
         waiting = 2
@@ -140,14 +147,21 @@ class HitReads:
             block.unended = isinstance(error, UnendedReadError)
             part_done()
 
-        context.wire(
+        block.transfer = context.wire(
             context.snic,
             Direction.IN,
             nbytes,
             on_start=lambda: context.read_block(block.key, block.slot, read_done),
             on_finish=part_done,
-            urgent_at_s=urgent_at_s,
+            urgent_at_s=None if block.urgent_at_s == inf else block.urgent_at_s,
         )
+
+    def _hurry(self, block: ResidentBlock, urgent_at_s: float) -> None:
+        """Another request waits for it, too."""
+        block.urgent_at_s = min(block.urgent_at_s, urgent_at_s)
+        if block.transfer is not None and block.urgent_at_s < inf:
+            context = self._context
+            context.snic[Direction.IN].hurry(block.transfer, block.urgent_at_s, context.now_s)
 
     def _on_checked(self, intact: list[bool]) -> None:
         """The storage nodes have looked themselves. What they find intact was not the block's fault but this node's."""

@@ -9,6 +9,9 @@ where known, tells how busy it was, and slows nothing down.
 
 from collections import deque
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import inf
 from typing import Any
 
 from dualpath_ray.base.lanes import Lanes
@@ -30,14 +33,19 @@ class NicEvent:
 
 
 @dataclass(slots=True, eq=False)
-class _Transfer:
+class Transfer:
+    """What was submitted, to whoever may have to hurry it."""
+
     mark: object
     nbytes: int
     traffic_class: TrafficClass
     arrived_s: float
     on_device: bool
     left_bytes: int
+    lane: int
     started: bool = False
+    ended: bool = False
+    urgent_at_s: float = inf  # from when on it goes in another lane
 
 
 @dataclass(slots=True)
@@ -65,9 +73,13 @@ class NicQueue:
         self.counters = NicCounters()
         self._lanes = lanes if self.rate_bytes_per_s else None
         num_lanes = lanes.tables.max_vls if self._lanes and lanes else 1
-        self._queues: list[deque[_Transfer]] = [deque() for _ in range(num_lanes)]
+        self._queues: list[deque[Transfer]] = [deque() for _ in range(num_lanes)]
         self._arbiter = Arbiter(lanes.tables) if self._lanes and lanes else None
         self._events: deque[NicEvent] = deque()  # that ``poll`` has not told yet
+        self._urgent: list[tuple[float, int, Transfer]] = []  # those that are to be hurried, soonest first; a heap
+        self._numbers = count()
+        self._num_queued = 0
+        self._part_bytes = 0  # sent of transfers that have not ended
         self._free_at_s = float("-inf")  # all that is decided is through by then
         self.queued_bytes = 0
         self.scheduled_s = 0.0  # busy time of all that ``reserve`` ever gave a place, what is still ahead included
@@ -112,39 +124,46 @@ class NicQueue:
     # transfers that take turns -----------------------------------------------------------------------------------------
 
     def submit(
-        self, mark: object, nbytes: int, traffic_class: TrafficClass, now_s: float, on_device: bool = True
-    ) -> None:
+        self,
+        mark: object,
+        nbytes: int,
+        traffic_class: TrafficClass,
+        now_s: float,
+        on_device: bool = True,
+        urgent_at_s: float | None = None,
+    ) -> Transfer:
         """Queue a transfer; ``poll`` tells of its start and its end.
 
-        Args:   on_device: whether a real device carries it, whose link it then keeps busy.
+        Args:   on_device: whether a real device carries it, whose link it then keeps busy; urgent_at_s: as of ``hurry``.
         Raises: ConfigError for a class without a lane.
         """
-        lane = self._lanes.lane(traffic_class) if self._lanes else 0
-        self._put(lane, _Transfer(mark, nbytes, traffic_class, now_s, on_device, nbytes), now_s)
-        self.queued_bytes += nbytes
-
-    def promote(self, mark: object, traffic_class: TrafficClass, now_s: float) -> bool:
-        """What is left of a transfer goes on in another class's lane. False: it is through, or there already.
-
-        Raises: ConfigError for a class without a lane.
-        """
-        if not self._lanes:
-            return False
         self._advance(now_s)
-        to = self._lanes.lane(traffic_class)
-        for lane, queue in enumerate(self._queues):
-            found = next((transfer for transfer in queue if transfer.mark is mark), None)
-            if found is not None and lane != to:
-                if found is queue[0] and found.started:
-                    self._settle(found, now_s)
-                if not found.left_bytes:
-                    return False
-                queue.remove(found)
-                found.traffic_class, found.arrived_s = traffic_class, now_s
-                self._put(to, found, now_s)
-                self.counters.promoted += 1
-                return True
-        return False
+        if urgent_at_s is not None and urgent_at_s <= now_s:
+            traffic_class, urgent_at_s = TrafficClass.KV_URGENT, None
+        lane = self._lanes.lane(traffic_class) if self._lanes else 0
+        transfer = Transfer(mark, nbytes, traffic_class, now_s, on_device, nbytes, lane)
+        self._put(transfer, now_s)
+        self._num_queued += 1
+        self.queued_bytes += nbytes
+        if urgent_at_s is not None:
+            self.hurry(transfer, urgent_at_s, now_s)
+        return transfer
+
+    def hurry(self, transfer: Transfer, urgent_at_s: float, now_s: float) -> None:
+        """From then on what is left of it goes in the lane of urgent KV. Nothing happens where there are no lanes."""
+        if not self._lanes or transfer.ended or urgent_at_s >= transfer.urgent_at_s:
+            return
+        transfer.urgent_at_s = urgent_at_s
+        heappush(self._urgent, (urgent_at_s, next(self._numbers), transfer))
+        if len(self._urgent) > 2 * self._num_queued + 64:  # what has ended must not be kept until its time comes
+            self._urgent = [entry for entry in self._urgent if self._waits(entry)]
+            heapify(self._urgent)
+        self._advance(now_s)
+
+    @staticmethod
+    def _waits(entry: tuple[float, int, Transfer]) -> bool:
+        """Whether it is still to be hurried, and has not been told to hurry more since."""
+        return not entry[2].ended and entry[2].urgent_at_s == entry[0]
 
     def poll(self, now_s: float) -> list[NicEvent]:
         """Starts and ends up to now, in order."""
@@ -158,71 +177,92 @@ class NicQueue:
         """When ``poll`` has something to say next, or should look whether it has; None when idle."""
         if self._events:
             return self._events[0].at_s
-        heads = [queue[0] for queue in self._queues if queue]
-        if not heads:
+        if not self._num_queued:
             return None
-        if len(heads) == 1 and not heads[0].started:
-            return max(self._free_at_s, heads[0].arrived_s)
-        times = [self._took_s(head.left_bytes) if head.started else _LOOK_S for head in heads]
-        return self._free_at_s + min(times)
+        heads = [queue[0] for queue in self._queues if queue]
+        if len(heads) == 1:
+            head = heads[0]
+            at_s = self._free_at_s + self._took_s(head.left_bytes)
+            at_s = at_s if head.started else max(self._free_at_s, head.arrived_s)
+        else:  # one that has not started may have to wait, and may be through as soon as it has taken its time
+            took = [self._took_s(head.left_bytes) for head in heads]
+            waits = [least if head.started else min(_LOOK_S, least) for head, least in zip(heads, took, strict=True)]
+            at_s = self._free_at_s + min(waits)
+        while self._urgent and not self._waits(self._urgent[0]):
+            heappop(self._urgent)
+        return min(at_s, self._urgent[0][0]) if self._urgent else at_s
 
     def busy_until(self, now_s: float) -> tuple[float, float]:
         """(busy seconds, bytes) up to now, transfers on the wire counted in part."""
         busy, done = self.counters.busy_s, float(self.counters.done_bytes)
         rate = self.rate_bytes_per_s
-        heads = [queue[0] for queue in self._queues if queue and queue[0].started]
         if not rate or not self.charged:
             return busy, done
-        part = sum(head.nbytes - head.left_bytes for head in heads) / rate
-        if len(heads) == 1 and self._num_busy() == 1:
-            part += max(0.0, min(now_s - self._free_at_s, self._took_s(heads[0].left_bytes)))
+        part = self._part_bytes / rate
         if self._free_at_s > now_s:  # what is decided runs ahead by some packets
             part -= self._free_at_s - now_s
+        elif self._num_queued:
+            heads = [queue[0] for queue in self._queues if queue]
+            if len(heads) == 1 and heads[0].started:
+                part += min(now_s - self._free_at_s, self._took_s(heads[0].left_bytes))
         return busy + part, done + part * rate
 
     # the schedule ------------------------------------------------------------------------------------------------------
 
-    def _put(self, lane: int, transfer: _Transfer, now_s: float) -> None:
-        self._advance(now_s)
-        busy = [at for at, queue in enumerate(self._queues) if queue]
-        if busy and lane not in busy:  # from here on lanes take turns
-            if len(busy) == 1 and (head := self._queues[busy[0]][0]).started:
-                self._settle(head, now_s)
+    def _put(self, transfer: Transfer, now_s: float) -> None:
+        """Into its lane. All is decided until now."""
+        busy = [queue for queue in self._queues if queue]
+        if busy and not self._queues[transfer.lane]:  # from here on lanes take turns
+            if len(busy) == 1 and busy[0][0].started:
+                self._settle(busy[0][0], now_s)
             self._free_at_s = max(self._free_at_s, now_s)
-        self._queues[lane].append(transfer)
+        self._queues[transfer.lane].append(transfer)
 
-    def _settle(self, head: _Transfer, now_s: float) -> None:
+    def _promote(self, transfer: Transfer, at_s: float) -> None:
+        """All is decided until then."""
+        assert self._lanes is not None
+        to, queue = self._lanes.lane(TrafficClass.KV_URGENT), self._queues[transfer.lane]
+        if transfer.lane == to:
+            return
+        if transfer is queue[0] and transfer.started and self._num_busy() == 1:
+            self._settle(transfer, at_s)
+        if transfer.ended:
+            return
+        queue.remove(transfer)
+        transfer.traffic_class, transfer.lane, transfer.arrived_s = TrafficClass.KV_URGENT, to, at_s
+        self._put(transfer, at_s)
+        self.counters.promoted += 1
+
+    def _settle(self, head: Transfer, now_s: float) -> None:
         """Write down how far the transfer that has the wire for itself is: whole packets."""
         assert self._lanes is not None and self.rate_bytes_per_s
         sent = (now_s - self._free_at_s) * self.rate_bytes_per_s
-        if sent <= 0:
-            return
-        packets = -int(-sent // self._lanes.packet_bytes)
-        nbytes = min(head.left_bytes, packets * self._lanes.packet_bytes)
-        head.left_bytes -= nbytes
-        self._free_at_s += self._took_s(nbytes)
-        if not head.left_bytes:
-            self._end(next(queue for queue in self._queues if queue and queue[0] is head))
+        if sent > 0:
+            packets = -int(-sent // self._lanes.packet_bytes)
+            self._send(head, min(head.left_bytes, packets * self._lanes.packet_bytes))
 
     def _advance(self, now_s: float) -> None:
         """Decide what goes over the wire until now."""
-        while self._free_at_s <= now_s:
-            num_busy = self._num_busy()
-            if num_busy == 1:
-                queue = next(queue for queue in self._queues if queue)
-                head = queue[0]
-                if not head.started:
-                    self._free_at_s = max(self._free_at_s, head.arrived_s)
-                    self._start(head)
-                end_s = self._free_at_s + self._took_s(head.left_bytes)
-                if end_s > now_s:
-                    return
-                head.left_bytes, self._free_at_s = 0, end_s
-                self._end(queue)
-            elif num_busy:
+        while self._urgent and self._urgent[0][0] <= now_s:
+            entry = heappop(self._urgent)
+            if self._waits(entry):
+                self._decide(entry[0])
+                if not entry[2].ended:
+                    self._promote(entry[2], entry[0])
+        self._decide(now_s)
+
+    def _decide(self, now_s: float) -> None:
+        while self._num_queued and self._free_at_s <= now_s:
+            if self._num_busy() > 1:
                 self._run()
-            else:
+                continue
+            head = next(queue for queue in self._queues if queue)[0]
+            if not head.started:
+                self._free_at_s = max(self._free_at_s, head.arrived_s)
+                self._start(head)
+            if self._free_at_s + self._took_s(head.left_bytes) > now_s:
                 return
+            self._send(head, head.left_bytes)
 
     def _run(self) -> None:
         """Some packets of the lane whose turn it is."""
@@ -239,18 +279,25 @@ class NicQueue:
         head = self._queues[lane][0]
         if not head.started:
             self._start(head)
-        nbytes = min(head.left_bytes, packets * sizes[lane])
-        head.left_bytes -= nbytes
-        self._free_at_s += self._took_s(nbytes)
-        if not head.left_bytes:
-            self._end(self._queues[lane])
+        self._send(head, min(head.left_bytes, packets * sizes[lane]))
 
-    def _start(self, head: _Transfer) -> None:
+    def _start(self, head: Transfer) -> None:
         head.started = True
         self._events.append(NicEvent(head.mark, False, self._free_at_s))
 
-    def _end(self, queue: deque[_Transfer]) -> None:
-        head = queue.popleft()
+    def _send(self, head: Transfer, nbytes: int) -> None:
+        """So many bytes of it go next."""
+        head.left_bytes -= nbytes
+        self._part_bytes += nbytes
+        self._free_at_s += self._took_s(nbytes)
+        if not head.left_bytes:
+            self._end(head)
+
+    def _end(self, head: Transfer) -> None:
+        self._queues[head.lane].popleft()
+        head.ended = True
+        self._num_queued -= 1
+        self._part_bytes -= head.nbytes
         self.queued_bytes -= head.nbytes
         if self.charged:
             self.counters.done_bytes += head.nbytes
@@ -270,7 +317,7 @@ class NicQueue:
     def _took_s(self, nbytes: int) -> float:
         return nbytes / self.rate_bytes_per_s if self.rate_bytes_per_s else 0.0
 
-    def _busy_s(self, transfer: _Transfer) -> float:
+    def _busy_s(self, transfer: Transfer) -> float:
         if self.rate_bytes_per_s or not self.link_bytes_per_s:
             return self._took_s(transfer.nbytes)
         return transfer.nbytes / self.link_bytes_per_s if transfer.on_device else 0.0

@@ -15,7 +15,7 @@ from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.nixl import NixlTransport
 from dualpath_ray.transport.nixl_pool import TRIAL_BYTES
 from dualpath_ray.transport.place import Place
-from dualpath_ray.transport.port import CopyBatch, Transport, copy_as
+from dualpath_ray.transport.port import CopyAs, CopyBatch, Transport, copier
 from dualpath_ray.transport.shared_memory import SharedMemoryTransport
 from dualpath_ray.transport.sockets import SocketTransport
 
@@ -78,6 +78,7 @@ class AutoTransport:
             except ConfigError as error:
                 self._not_here["nixl"] = str(error.__cause__ or error)
         self._chosen: dict[str, Transport] = {}
+        self._copiers: dict[str, CopyAs] = {}
         self.choices: dict[str, Choice] = {}
 
     @property
@@ -108,6 +109,7 @@ class AutoTransport:
         except TransportError as error:
             raise TransportError(f"{self._node} cannot reach {peer}: {error}") from error
         self._chosen[peer], self.choices[peer] = self._mine[choice.name], choice
+        self._copiers[peer] = copier(self._mine[choice.name])
 
     def _try(self, peer: str, theirs: Mapping[str, bytes], num_bytes: int) -> tuple[dict[str, float], dict[str, str]]:
         """Bytes per second of what both ends have, and why the rest has none."""
@@ -147,7 +149,8 @@ class AutoTransport:
         return size / (time.perf_counter() - began)
 
     def copy_as(self, traffic_class: TrafficClass, peer: str, batch: CopyBatch, write: bool) -> None:
-        copy_as(self._of(peer), traffic_class, peer, batch, write)
+        self._of(peer)  # or the error
+        self._copiers[peer](traffic_class, peer, batch, write)
 
     def read(self, peer: str, batch: CopyBatch) -> None:
         self._of(peer).read(peer, batch)

@@ -93,12 +93,21 @@ class ClassedTransport(Transport, Protocol):
         ...
 
 
-def copy_as(transport: Transport, traffic_class: TrafficClass, peer: str, batch: CopyBatch, write: bool) -> None:
-    """By a transport that marks its copies, or one that cannot. Raises: TransportError."""
+CopyAs = Callable[[TrafficClass, str, CopyBatch, bool], None]
+
+
+def copier(transport: Transport) -> CopyAs:
+    """``copy_as`` of a transport, or the like of it where the transport cannot mark its copies.
+
+    Asked once: looking whether an object has a protocol's methods takes as long as copying 100 KiB.
+    """
     if isinstance(transport, ClassedTransport):
-        transport.copy_as(traffic_class, peer, batch, write)
-    else:
+        return transport.copy_as
+
+    def unmarked(traffic_class: TrafficClass, peer: str, batch: CopyBatch, write: bool) -> None:
         (transport.write if write else transport.read)(peer, batch)
+
+    return unmarked
 
 
 AskPeer = Callable[..., Any]

@@ -138,7 +138,10 @@ class SocketTransport:
     def _serve(self, connection: socket.socket) -> None:
         """Until the peer closes. Raises: OSError when it goes away in the middle."""
         hello = bytearray(_HELLO.size)
-        _receive(connection, [memoryview(hello)])
+        _receive(connection, [memoryview(hello)[: len(_MAGIC)]])
+        if not hello.startswith(_MAGIC):
+            return  # of another version, or a stranger
+        _receive(connection, [memoryview(hello)[len(_MAGIC) :]])
         magic, token, tos = _HELLO.unpack(hello)
         if magic != _MAGIC or not hmac.compare_digest(token, self._token):
             return  # a stranger is told nothing

@@ -5,10 +5,10 @@ from fractions import Fraction
 
 from dualpath_ray.base.lanes import Lanes
 from dualpath_ray.base.types import TrafficClass
+from dualpath_ray.base.vl_shares import shares, starvation_bound
 from dualpath_ray.base.vl_tables import NO_LIMIT, UNIT_BYTES, VlTables, VlWeight, units_of
 from dualpath_ray.config.fabric import CnicLanes
 from dualpath_ray.ops.fabric.text import comment, headed, joined, table
-from dualpath_ray.traffic.vl_shares import shares, starvation_bound
 
 KIND = "InfiniBand"
 OPENSM, POLICY, PARTITIONS, LANES = "opensm.qos.conf", "qos-policy.conf", "partitions.conf", "lanes.txt"

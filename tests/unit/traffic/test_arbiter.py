@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from dualpath_ray.base.vl_shares import Period, shares, starvation_bound, steady_period
 from dualpath_ray.base.vl_tables import DROPPED, NO_LIMIT, PAPER_TABLES, VlTables, VlWeight
 from dualpath_ray.traffic.arbiter import Arbiter
-from dualpath_ray.traffic.vl_shares import Period, shares, starvation_bound, steady_period
 
 LANES = 4
 MTU = 4096

@@ -1,7 +1,9 @@
 """Lanes of an emulated NIC: the arbiter's shares, no time lost, and the same schedule however seldom it is polled."""
 
+import weakref
 from collections import Counter
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -9,9 +11,9 @@ from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.types import TrafficClass
+from dualpath_ray.base.vl_shares import shares
 from dualpath_ray.config.fabric import CnicLanes, SnicLanes
 from dualpath_ray.traffic.nic_queue import NicQueue
-from dualpath_ray.traffic.vl_shares import shares
 
 MODEL, URGENT, KV = TrafficClass.MODEL_EXECUTION, TrafficClass.KV_URGENT, TrafficClass.KV_CACHE
 LANES = CnicLanes().lanes
@@ -119,16 +121,18 @@ def test_in_one_lane_it_waits_for_all_that_came_before():
     assert times == {"kv": 1.0, "collective": pytest.approx(1.01)}
 
 
-@given(st.floats(0.0, 1.9))
-def test_what_is_promoted_goes_on_in_the_other_lane_with_what_is_left(at_s):
+@given(st.floats(0.0, 1.9), st.booleans())
+def test_what_is_hurried_goes_on_in_the_other_lane_with_what_is_left(at_s, told_before):
     """Its own lane is full of others' KV, and the high one of collectives."""
     queue = NicQueue("n0/cnic0/out", RATE, lanes=LANES)
-    for mark in ("first", "urgent", "last"):
-        queue.submit(mark, 1_000_000, KV, 0.0)
+    _, urgent, _ = (queue.submit(mark, 1_000_000, KV, 0.0) for mark in ("first", "urgent", "last"))
     queue.submit("collectives", 1_000_000, MODEL, 0.0)
-    events = queue.poll(at_s)
-    assert queue.promote("urgent", URGENT, at_s)
-    assert not queue.promote("urgent", URGENT, at_s), "it is there already"
+    events = []
+    if told_before:
+        queue.hurry(urgent, at_s, 0.0)
+    else:
+        events = queue.poll(at_s)
+        queue.hurry(urgent, at_s, at_s)
     events += finish_all(queue)
     ends = {e.transfer: e.at_s for e in events if e.finished}
     assert [e.transfer for e in events if not e.finished].count("urgent") == 1, "it starts once"
@@ -138,11 +142,80 @@ def test_what_is_promoted_goes_on_in_the_other_lane_with_what_is_left(at_s):
     assert queue.counters.promoted == 1
 
 
-def test_what_is_through_cannot_be_promoted():
+def test_what_is_through_is_not_hurried_and_not_kept():
     queue = NicQueue("n0/cnic0/out", RATE, lanes=LANES)
-    queue.submit("kv", 1000, KV, 0.0)
-    assert not queue.promote("kv", URGENT, 1.0) and not queue.promote("nobody", URGENT, 1.0)
+    done = queue.submit("kv", 1000, KV, 0.0, urgent_at_s=3600.0)
     assert len(finish_all(queue)) == 2
+    queue.hurry(done, 0.5, 1.0)
+    assert queue.next_event_s() is None and queue.counters.promoted == 0, "nobody waits an hour for it"
+
+
+@given(st.integers(100, 300))
+def test_what_has_ended_is_not_kept_until_its_time_would_come(number):
+    queue, marks = NicQueue("n0/cnic0/out", RATE, lanes=LANES), []
+    for index in range(number):
+        mark = Mark()
+        marks.append(weakref.ref(mark))
+        queue.submit(mark, 10, KV, float(index), urgent_at_s=1e6)
+        del mark
+        queue.poll(index + 0.5)
+    assert sum(ref() is not None for ref in marks) <= 66
+
+
+class Mark:
+    """Something that can be referred to weakly."""
+
+
+hurried = st.lists(
+    st.tuples(st.floats(0, 0.3), st.integers(0, 60_000), st.sampled_from([MODEL, KV]), st.none() | st.floats(0, 3)),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(hurried, polls)
+def test_nothing_is_lost_whatever_is_hurried_when(arrivals, polls):
+    """Also transfers without a byte; and what is busy never becomes less."""
+
+    def run(times):
+        queue, now, events, busy = NicQueue("n0/cnic0/out", RATE, lanes=LANES), 0.0, [], [(0.0, 0.0)]
+        times = sorted(times)
+        for mark, (gap, nbytes, traffic_class, urgent_at_s) in enumerate(arrivals):
+            now += gap
+            while times and times[0] < now:
+                events += queue.poll(times[0])
+                busy.append(queue.busy_until(times.pop(0)))
+            queue.submit(mark, nbytes, traffic_class, now, urgent_at_s=urgent_at_s)
+        steps = 0
+        while (at := queue.next_event_s()) is not None:
+            now = max(now, at)  # times never decrease
+            events += queue.poll(now)
+            busy.append(queue.busy_until(now))
+            steps += 1
+            assert steps < 5000
+        return queue, events, busy
+
+    queue, events, busy = run(polls)
+    assert run([])[1] == events
+    assert sorted(e.transfer for e in events if e.finished) == list(range(len(arrivals)))
+    total = sum(nbytes for _, nbytes, _, _ in arrivals)
+    assert queue.counters.done_bytes == total and queue.queued_bytes == 0
+    assert busy[-1][0] == pytest.approx(total / RATE)
+    assert all(a[0] <= b[0] + 1e-9 and a[1] <= b[1] + 1e-3 for a, b in pairwise(busy))
+
+
+@given(st.integers(4096, 60_000), st.floats(0.0, 0.5))
+def test_a_burst_is_not_looked_at_after_its_end(nbytes, at_s):
+    """Though it has not started when somebody asks when to look."""
+    queue = NicQueue("n0/cnic0/in", RATE, lanes=LANES)
+    queue.submit("kv", 1_000_000, KV, 0.0)
+    queue.poll(0.0)
+    queue.submit("burst", nbytes, MODEL, at_s)
+    ends = []
+    while not ends:
+        at = queue.next_event_s()
+        ends = [event.at_s for event in queue.poll(at) if event.finished]
+    assert ends == [pytest.approx(at)], "somebody looked just then"
 
 
 def test_a_class_that_nobody_configured_is_refused():

@@ -112,3 +112,17 @@ def test_reads_of_an_urgent_request_overtake_those_that_came_before(context):
     order = [effect.key for effect in effects if isinstance(effect, ReadBlock)]
     urgent = [key in KEYS[4:] for key in order]
     assert urgent.index(True) <= 1 and sum(urgent[:5]) == 4, "all but the one on the wire wait for them"
+
+
+def test_a_block_that_another_request_reads_already_is_hurried_too(context):
+    """A shared prefix is read once: by the request that asked first, in the time of the one that cannot wait."""
+    core = TrafficCore(context, [], 1, 0.0)
+    for name, keys, urgent_at_s in (("r1", KEYS[:4], None), ("r2", KEYS[4:], None), ("r3", KEYS[6:], -1.0)):
+        message = OpenSink(name, 1, 1, 0, 5 * LAYOUT.block_tokens, "de", keys, [False] * len(keys), "p0", urgent_at_s)
+        core.handle(FromEngine(message), 0.0)
+    assert core.reads.shared_blocks == 2
+    while (at := context.next_deadline_s()) is not None:
+        core.handle(Tick(), at)
+    counters = context.snic[Direction.IN].counters
+    assert counters.promoted == 2
+    assert counters.bytes_by_class == {KV: 6 * LAYOUT.sealed_bytes, URGENT: 2 * LAYOUT.sealed_bytes}

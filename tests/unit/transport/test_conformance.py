@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dualpath_ray.base.errors import LayoutError, TransportError
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.layout import KvLayout
-from dualpath_ray.transport.port import copy_as
+from dualpath_ray.transport.port import copier
 from tests.unit.transport.cases import CASES, UNIT, copied
 from tests.unit.transport.conftest import OVER_TCP, STAGING, batch
 
@@ -118,8 +118,8 @@ def test_copies_of_every_class_move_the_same_bytes(pair):
     for number, traffic_class in enumerate((TrafficClass.KV_CACHE, TrafficClass.KV_URGENT), 1):
         pair.theirs.staging[:] = number
         copies = batch((pair.mine.staging_offset, pair.theirs.staging_offset, STAGING))
-        copy_as(pair.transport, traffic_class, "d0", copies, write=False)
+        copier(pair.transport)(traffic_class, "d0", copies, False)
         assert (pair.mine.staging == number).all()
         pair.mine.staging[:] = 10 * number
-        copy_as(pair.transport, traffic_class, "d0", copies, write=True)
+        copier(pair.transport)(traffic_class, "d0", copies, True)
         assert (pair.theirs.staging == 10 * number).all()
