@@ -29,9 +29,14 @@ class RoceConfig(Section):
         dict(zip(COMPUTE_CLASSES, (97, 1, 1), strict=True)),
         description="Share of the link of each traffic class while all want it.",
     )
-    other_priority: int = Field(
-        0, description="Priority, and so queue, of all other packets: Ray's, TCP, congestion's."
+    control_dscps: list[int] = Field(
+        [48, 56],
+        description="DSCPs of control packets, such as congestion notices (CNPs) and routing; empty: no queue for them.",
     )
+    control_priority: int = Field(
+        6, description="Their priority, and so queue. It is strict: it goes before all others and has no share."
+    )
+    other_priority: int = Field(0, description="Priority, and so queue, of all other packets: Ray's, TCP.")
     other_ets_percent: int = Field(1, description="Their share of the link.")
     pfc_priorities: list[int] = Field(
         [3, 4, 5], description="Priorities that lose no packets: a full receiver pauses them (PFC)."
@@ -43,19 +48,29 @@ class RoceConfig(Section):
 
     @property
     def priority_of_dscp(self) -> dict[int, int]:
-        """Of the DSCPs that a class takes; every other one has ``other_priority``."""
-        return {self.dscp[each]: self.priorities[each] for each in COMPUTE_CLASSES}
+        """Of the DSCPs that a class or control packets take; every other one has ``other_priority``."""
+        found = {self.dscp[each]: self.priorities[each] for each in COMPUTE_CLASSES}
+        return found | dict.fromkeys(self.control_dscps, self.control_priority)
 
     @property
     def percent_of_priority(self) -> dict[int, int]:
-        """Share of every queue in use, by its number."""
+        """Share of every queue that shares the link, by its number."""
         found = {self.priorities[each]: self.ets_percent[each] for each in COMPUTE_CLASSES}
         return dict(sorted((found | {self.other_priority: self.other_ets_percent}).items()))
 
     @property
+    def kind_of_queue(self) -> dict[int, str]:
+        """``ets`` or ``strict``, of every queue in use."""
+        strict = [self.control_priority] if self.control_dscps else []
+        return dict(sorted((dict.fromkeys(self.percent_of_priority, "ets") | dict.fromkeys(strict, "strict")).items()))
+
+    @property
     def queue_of_priority(self) -> tuple[int, ...]:
-        """Queue of each of the eight priorities: that of a class is its own, the rest share that of other packets."""
-        used = self.percent_of_priority
+        """Queue of each of the eight priorities: those of classes and control packets have their own.
+
+        The rest share that of other packets.
+        """
+        used = self.kind_of_queue
         return tuple(each if each in used else self.other_priority for each in range(_NUM_PRIORITIES))
 
     @model_validator(mode="after")
@@ -75,6 +90,9 @@ class RoceConfig(Section):
         for traffic_class, dscp in self.dscp.items():
             if not 0 <= dscp < _NUM_DSCPS:
                 raise ValueError(f"dscp: {dscp} of {traffic_class} is not from 0 to 63")
+        for dscp in self.control_dscps:
+            if not 0 <= dscp < _NUM_DSCPS:
+                raise ValueError(f"control_dscps: {dscp} is not from 0 to 63")
         for name, priority in self._all_priorities().items():
             if not 0 <= priority < _NUM_PRIORITIES:
                 raise ValueError(f"{name} is {priority}, which is not from 0 to 7")
@@ -86,6 +104,13 @@ class RoceConfig(Section):
             if number > 1:
                 both = " and ".join(each for each, value in self.dscp.items() if value == dscp)
                 raise ValueError(f"dscp: {both} take {dscp} alike, so no switch could tell them apart")
+        for dscp, number in Counter(self.control_dscps).items():
+            if of := [each for each, value in self.dscp.items() if value == dscp]:
+                raise ValueError(
+                    f"control_dscps: {dscp} is the DSCP of {of[0]}; leave it out, or give the class another"
+                )
+            if number > 1:
+                raise ValueError(f"control_dscps: {dscp} stands there twice; once is enough")
         for priority, number in Counter(self._all_priorities().values()).items():
             if number > 1:
                 both = " and ".join(each for each, value in self._all_priorities().items() if value == priority)
@@ -117,6 +142,7 @@ class RoceConfig(Section):
         return self
 
     def _all_priorities(self) -> dict[str, int]:
-        """By key."""
+        """By key; without that of control packets where they have no DSCP."""
         found = {f"priorities.{each}": priority for each, priority in self.priorities.items()}
-        return found | {"other_priority": self.other_priority}
+        found |= {"other_priority": self.other_priority}
+        return found | ({"control_priority": self.control_priority} if self.control_dscps else {})

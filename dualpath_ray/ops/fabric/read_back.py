@@ -4,7 +4,7 @@ Written from what smpquery 44 prints on a simulated subnet and from the document
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dualpath_ray.base.vl_tables import VlWeight
@@ -35,7 +35,9 @@ class NicQueues:
 
     trust: str | None = None  # dscp or pcp
     priority_of_dscp: Mapping[int, int] = field(default_factory=dict)
+    doubled_dscps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # all priorities of those with several
     queue_of_priority: Mapping[int, int] = field(default_factory=dict)
+    kind_of_queue: Mapping[int, str] = field(default_factory=dict)  # ets, strict or another one
     percent_of_queue: Mapping[int, int] = field(default_factory=dict)  # of queues that share (ETS), not of strict ones
     pfc: Mapping[int, bool] = field(default_factory=dict)
 
@@ -75,22 +77,25 @@ def parse_high_limit(text: str) -> int | None:
 def parse_mlnx_qos(text: str) -> NicQueues:
     """Of ``mlnx_qos -i``."""
     trust, enabled = _TRUST.search(text), _PFC.search(text)
+    dscps = [(int(dscp), int(found[1])) for found in _DSCPS.finditer(text) for dscp in found[2].split(",") if dscp]
     queues: dict[int, int] = {}
+    kinds: dict[int, str] = {}
     percents: dict[int, int] = {}
     queue = None
     for line in text.splitlines():
         if found := _QUEUE.match(line):
             queue = int(found[1])
+            kinds[queue] = found[2]
             if found[2] == "ets" and found[3]:
                 percents[queue] = int(found[3])
         elif queue is not None and (found := _QUEUE_PRIORITY.match(line)):
             queues[int(found[1])] = queue
     return NicQueues(
         trust=trust[1] if trust else None,
-        priority_of_dscp={
-            int(dscp): int(found[1]) for found in _DSCPS.finditer(text) for dscp in found[2].split(",") if dscp
-        },
+        priority_of_dscp=dict(dscps),
+        doubled_dscps=_doubled(dscps),
         queue_of_priority=queues,
+        kind_of_queue=kinds,
         percent_of_queue=percents,
         pfc={priority: flag == "1" for priority, flag in enumerate(enabled[1].split())} if enabled else {},
     )
@@ -98,12 +103,16 @@ def parse_mlnx_qos(text: str) -> NicQueues:
 
 def parse_dcb(ets: str, pfc: str, app: str) -> NicQueues:
     """Of ``dcb -N ets|pfc|app show dev``. It does not say what the NIC trusts."""
-    kinds, shares = _pairs(ets, "tc-tsa"), _pairs(ets, "tc-bw")
+    dscps = _numbers(_pairs(app, "dscp-prio"))
+    kinds = {int(queue): kind for queue, kind in _pairs(ets, "tc-tsa") if queue.isdecimal()}
+    shares = _numbers(_pairs(ets, "tc-bw"))
     return NicQueues(
-        priority_of_dscp=_numbers(_pairs(app, "dscp-prio")),
-        queue_of_priority=_numbers(_pairs(ets, "prio-tc")),
-        percent_of_queue={queue: share for queue, share in _numbers(shares).items() if kinds.get(str(queue)) == "ets"},
-        pfc={int(priority): state == "on" for priority, state in _pairs(pfc, "prio-pfc").items()},
+        priority_of_dscp=dict(dscps),
+        doubled_dscps=_doubled(dscps),
+        queue_of_priority=dict(_numbers(_pairs(ets, "prio-tc"))),
+        kind_of_queue=kinds,
+        percent_of_queue={queue: share for queue, share in shares if kinds.get(queue) == "ets"},
+        pfc={int(priority): state == "on" for priority, state in _pairs(pfc, "prio-pfc") if priority.isdecimal()},
     )
 
 
@@ -123,13 +132,21 @@ def _cells(line: str) -> list[int]:
     return [int(cell, 16) for cell in _HEX.findall(line)]
 
 
-def _pairs(text: str, key: str) -> dict[str, str]:
+def _pairs(text: str, key: str) -> list[tuple[str, str]]:
     for line in text.splitlines():
         words = line.split()
         if words[:1] == [key]:
-            return dict(word.split(":", 1) for word in words[1:] if ":" in word)
-    return {}
+            return [(first, second) for first, colon, second in (word.partition(":") for word in words[1:]) if colon]
+    return []
 
 
-def _numbers(pairs: Mapping[str, str]) -> dict[int, int]:
-    return {int(key): int(value) for key, value in pairs.items() if key.isdigit() and value.isdigit()}
+def _numbers(pairs: Iterable[tuple[str, str]]) -> list[tuple[int, int]]:
+    return [(int(key), int(value)) for key, value in pairs if key.isdecimal() and value.isdecimal()]
+
+
+def _doubled(pairs: Iterable[tuple[int, int]]) -> dict[int, tuple[int, ...]]:
+    """All values of every key that stands there more than once."""
+    found: dict[int, tuple[int, ...]] = {}
+    for key, value in pairs:
+        found[key] = (*found.get(key, ()), value)
+    return {key: values for key, values in found.items() if len(values) > 1}

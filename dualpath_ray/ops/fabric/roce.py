@@ -23,19 +23,20 @@ def mlnx_qos_script(roce: RoceConfig, cnics: Sequence[Cnic]) -> str:
     lines += ["", *comment("The NIC goes by the DSCP of a packet, not by a VLAN's priority.")]
     lines += ['mlnx_qos -i "$IFACE" --trust dscp']
     lines += ["", *comment("Priority of each DSCP: first those of no class, which by default come in blocks of eight.")]
+    lines += control_comment(roce)
     others = " ".join(str(dscp) for dscp in range(64) if dscp not in roce.priority_of_dscp)
     lines += [f'for dscp in {others}; do mlnx_qos -i "$IFACE" --dscp2prio "set,$dscp,{roce.other_priority}"; done']
     lines += [
         f'mlnx_qos -i "$IFACE" --dscp2prio set,{dscp},{priority}' for dscp, priority in roce.priority_of_dscp.items()
     ]
     lines += ["", *comment("Queue of each priority, and kind and share of each queue (ETS), from 0 to 7.")]
-    lines += comment("Queues that no priority takes are strict, for a queue without a share must be.")
-    kinds = ["ets" if each in shares else "strict" for each in _EIGHT]
+    lines += _strict_comment(roce)
+    kinds = [roce.kind_of_queue.get(each, "strict") for each in _EIGHT]
     bandwidth = _listed(shares.get(each, 0) for each in _EIGHT)
     lines += [f'mlnx_qos -i "$IFACE" --prio_tc {_listed(queues)} --tsa {_listed(kinds)} --tcbw {bandwidth}']
-    lines += ["", *comment("PFC of priorities 0 to 7.")]
+    lines += [*_no_pause(), "", *comment("PFC of priorities 0 to 7.")]
     lines += [f'mlnx_qos -i "$IFACE" --pfc {_listed(int(each in roce.pfc_priorities) for each in _EIGHT)}']
-    return joined([*lines, *_both(roce)])
+    return joined([*lines, *_rdma_cm(roce)])
 
 
 def dcb_script(roce: RoceConfig, cnics: Sequence[Cnic]) -> str:
@@ -46,19 +47,20 @@ def dcb_script(roce: RoceConfig, cnics: Sequence[Cnic]) -> str:
     lines += ['dcb dcbx set dev "$IFACE" host ieee']
     lines += ["", *comment("Priority of each DSCP, one by one: dcb would add all:0 to them, not replace it.")]
     lines += comment("ConnectX goes by DSCP as soon as there is one such entry.")
+    lines += control_comment(roce)
     priorities = {dscp: roce.priority_of_dscp.get(dscp, roce.other_priority) for dscp in range(64)}
     lines += [f'dcb app replace dev "$IFACE" dscp-prio {_pairs(priorities)}']
     lines += ["", *comment("Queue of each priority, and kind and share of each queue (ETS).")]
-    lines += comment("Queues that no priority takes are strict, for a queue without a share must be.")
-    kinds = " ".join(f"{each}:ets" for each in shares)
+    lines += _strict_comment(roce)
+    kinds = " ".join(f"{each}:{kind}" for each, kind in roce.kind_of_queue.items())
     lines += [
         f'dcb ets set dev "$IFACE" willing off prio-tc {_pairs(dict(enumerate(queues)))} tc-tsa all:strict {kinds} '
         f"tc-bw all:0 {_pairs(shares)}"
     ]
-    lines += ["", *comment("PFC.")]
+    lines += [*_no_pause(), "", *comment("PFC.")]
     paused = "".join(f" {each}:on" for each in sorted(roce.pfc_priorities))
     lines += [f'dcb pfc set dev "$IFACE" prio-pfc all:off{paused}']
-    return joined([*lines, *_both(roce)])
+    return joined([*lines, *_rdma_cm(roce)])
 
 
 def queue_tables(roce: RoceConfig) -> str:
@@ -76,6 +78,9 @@ def queue_tables(roce: RoceConfig) -> str:
         + ["on" if roce.priorities[each] in roce.pfc_priorities else "off"]
         for each in COMPUTE_CLASSES
     ]
+    control = ["control packets", ", ".join(map(str, roce.control_dscps)), "", *[roce.control_priority] * 2, "strict"]
+    if roce.control_dscps:
+        rows.append([*control, "off"])
     rest = [
         "all other packets",
         "any other",
@@ -86,9 +91,31 @@ def queue_tables(roce: RoceConfig) -> str:
         "off",
     ]
     lines += ["", *table(["class", "DSCP", "whole byte", "priority", "queue", "ETS", "PFC"], [*rows, rest])]
+    if roce.control_dscps:
+        lines += ["", "The strict queue goes before all others and has no share, so nothing else may carry its DSCPs."]
     lines += ["", "Queue of each priority"]
     lines += table(["priority", *map(str, _EIGHT)], [["queue", *roce.queue_of_priority]])
     return joined(lines)
+
+
+def control_comment(roce: RoceConfig) -> list[str]:
+    """Why some DSCPs of no class are apart. For switches too."""
+    if not roce.control_dscps:
+        return comment("No DSCP is set apart for control packets: congestion notices (CNPs) wait among the rest.")
+    which = ", ".join(map(str, roce.control_dscps))
+    return comment(
+        f"Control packets ({which}) have a queue of their own: congestion notices (CNPs), by which a receiver slows",
+        "senders down, are of no use once they wait behind TCP. The DSCP and priority with which NICs send CNPs are set",
+        "elsewhere, on ConnectX with NVIDIA's driver package in /sys/class/net/INTERFACE/ecn/roce_np/cnp_dscp and",
+        f"cnp_802p_prio (as a rule 48 and 6). Look there: they must be one of these DSCPs, and {roce.control_priority}.",
+    )
+
+
+def _strict_comment(roce: RoceConfig) -> list[str]:
+    unused = "Queues that no priority takes are strict, for a queue without a share must be."
+    if not roce.control_dscps:
+        return comment(unused)
+    return comment(f"Queue {roce.control_priority}, of control packets, is strict: it goes before all others.", unused)
 
 
 def _script_head(name: str, purpose: str, cnics: Sequence[Cnic]) -> list[str]:
@@ -108,6 +135,7 @@ def _script_head(name: str, purpose: str, cnics: Sequence[Cnic]) -> list[str]:
             "As root on every node, for each compute NIC; what it sets is gone after a reboot:",
             *runs,
             *note,
+            "Changing PFC or buffers may take the link down for a moment: drain the node first.",
         ),
         "set -eu",
         'IFACE="${1:?name the network interface, for example ens1f0np0}"',
@@ -115,12 +143,20 @@ def _script_head(name: str, purpose: str, cnics: Sequence[Cnic]) -> list[str]:
     ]
 
 
-def _both(roce: RoceConfig) -> list[str]:
-    """The end of either script."""
+def _no_pause() -> list[str]:
     return [
         "",
-        *comment("Pausing the whole link and PFC exclude each other."),
-        'ethtool -A "$IFACE" rx off tx off',
+        *comment(
+            "Pausing the whole link and PFC exclude each other, so this comes before PFC.",
+            "(Older ethtool exits with 78 when nothing was to change.)",
+        ),
+        'ethtool -A "$IFACE" rx off tx off || [ "$?" -eq 78 ]',
+    ]
+
+
+def _rdma_cm(roce: RoceConfig) -> list[str]:
+    """The end of either script."""
+    return [
         "",
         *comment(
             f"Connections by RDMA-CM that name no class go as {_REST}, so that no stranger enters another queue.",

@@ -65,18 +65,21 @@ def queue_findings(roce: RoceConfig, name: str, found: NicQueues, names: str) ->
     remedy = f"run {MLNX_QOS} {names}, or {DCB}"
     wanted_dscps = {dscp: roce.priority_of_dscp.get(dscp, roce.other_priority) for dscp in found.priority_of_dscp}
     wanted_dscps |= roce.priority_of_dscp if found.priority_of_dscp else {}
+    doubled = {dscp: " and ".join(map(str, priorities)) for dscp, priorities in found.doubled_dscps.items()}
+    kinds = {queue: kind for queue, kind in found.kind_of_queue.items() if queue in roce.kind_of_queue}
     findings = []
     if found.trust is not None:
         wrong = [] if found.trust == "dscp" else [f"it goes by {found.trust}, configured dscp"]
         findings.append(_compared(f"{name} trust", wrong, remedy))
     for item, word, readings, wanted in (
-        ("DSCP map", "DSCP {} has priority {}, configured {}", found.priority_of_dscp, wanted_dscps),
+        ("DSCP map", "DSCP {} has priority {}, configured {}", {**found.priority_of_dscp, **doubled}, wanted_dscps),
         (
             "queues",
             "priority {} has queue {}, configured {}",
             found.queue_of_priority,
             _numbered(roce.queue_of_priority),
         ),
+        ("kinds of queues", "queue {} is {}, configured {}", kinds, roce.kind_of_queue),
         ("shares", "queue {} has {} %, configured {} %", found.percent_of_queue, roce.percent_of_priority),
         ("PFC", "priority {}: {}, configured {}", _on_off(found.pfc), _on_off(_pfc(roce))),
     ):

@@ -21,7 +21,15 @@ def test_by_default_model_execution_has_nearly_all_and_nobody_nothing():
     assert config.ets_percent[TrafficClass.MODEL_EXECUTION] == 97
     assert min(config.percent_of_priority.values()) >= 1 and sum(config.percent_of_priority.values()) == 100
     assert set(config.pfc_priorities) == set(config.priorities.values())
-    assert all(dscp >> 3 == priority for dscp, priority in config.priority_of_dscp.items())  # as NICs have it at first
+    assert all(config.dscp[each] >> 3 == priority for each, priority in config.priorities.items())  # as NICs begin
+
+
+def test_control_packets_have_a_strict_queue_unless_they_have_no_dscp():
+    config = roce()
+    assert config.priority_of_dscp[48] == config.priority_of_dscp[56] == config.queue_of_priority[6] == 6
+    assert config.kind_of_queue == {0: "ets", 3: "ets", 4: "ets", 5: "ets", 6: "strict"}
+    config = roce(control_dscps=[], other_priority=6)  # its default, which is then nobody's
+    assert config.queue_of_priority == (6, 6, 6, 3, 4, 5, 6, 6) and "strict" not in config.kind_of_queue.values()
 
 
 def test_kind_is_infiniband_unless_set():
@@ -30,19 +38,22 @@ def test_kind_is_infiniband_unless_set():
 
 @given(
     st.permutations(range(8)),
-    st.lists(st.integers(0, 63), min_size=3, max_size=3, unique=True),
+    st.lists(st.integers(0, 63), min_size=3, max_size=5, unique=True),
     st.lists(st.integers(1, 32), min_size=3, max_size=3),
 )
-def test_every_priority_has_a_queue_that_shares_the_link(priorities, dscps, shares):
+def test_every_priority_has_a_queue_that_is_served(priorities, dscps, shares):
     config = RoceConfig(
-        dscp=dict(zip(COMPUTE_CLASSES, dscps, strict=True)),
+        dscp=dict(zip(COMPUTE_CLASSES, dscps, strict=False)),
         priorities=dict(zip(COMPUTE_CLASSES, priorities, strict=False)),
         ets_percent=dict(zip(COMPUTE_CLASSES, shares, strict=True)),
+        control_dscps=dscps[3:],
+        control_priority=priorities[4],
         other_priority=priorities[3],
         other_ets_percent=100 - sum(shares),
         pfc_priorities=priorities[:2],
     )
-    assert {config.percent_of_priority[queue] > 0 for queue in config.queue_of_priority} == {True}
+    shares = config.percent_of_priority | ({config.control_priority: 100} if dscps[3:] else {})
+    assert {shares[queue] > 0 for queue in config.queue_of_priority} == {True}
     for each in COMPUTE_CLASSES:
         assert config.queue_of_priority[config.priorities[each]] == config.priority_of_dscp[config.dscp[each]]
         assert config.tos(each) >> 2 == config.dscp[each] and config.tos(each) < 256
@@ -70,6 +81,12 @@ SHARES = {"model_execution": 97, "kv_urgent": 1, "kv_cache": 1}
             {"ets_percent": SHARES | {"model_execution": 99}},
             "ets_percent and other_ets_percent sum to 102; make it 100",
         ),
+        ({"other_priority": 6}, "other_priority and control_priority are 6 alike"),
+        ({"control_priority": 5}, "priorities.model_execution and control_priority are 5 alike"),
+        ({"control_priority": 8}, "control_priority is 8, which is not from 0 to 7"),
+        ({"control_dscps": [64]}, "control_dscps: 64 is not from 0 to 63"),
+        ({"control_dscps": [48, 26]}, "control_dscps: 26 is the DSCP of kv_cache; leave it out, or give the class"),
+        ({"control_dscps": [48, 48]}, "control_dscps: 48 stands there twice"),
         ({"pfc_priorities": [3, 6]}, "pfc_priorities: 6 is the priority of no traffic class; choose from 3, 4, 5"),
         ({"pfc_priorities": [0]}, "pfc_priorities: 0 is the priority of no traffic class"),
         ({"pfc_priorities": [3, 3]}, "pfc_priorities: 3 stands there twice"),

@@ -18,9 +18,11 @@ def cluster(kind: str, devices=("ens1", "mlx5_1"), **fabric) -> ClusterConfig:
 
 def make_roce(priorities, dscps, shares, num_lossless) -> RoceConfig:
     return RoceConfig(
-        dscp=dict(zip(COMPUTE_CLASSES, dscps, strict=True)),
+        dscp=dict(zip(COMPUTE_CLASSES, dscps, strict=False)),
         priorities=dict(zip(COMPUTE_CLASSES, priorities, strict=False)),
         ets_percent=dict(zip(COMPUTE_CLASSES, shares, strict=True)),
+        control_dscps=dscps[3:],
+        control_priority=priorities[4],
         other_priority=priorities[3],
         other_ets_percent=100 - sum(shares),
         pfc_priorities=priorities[:num_lossless],
@@ -30,7 +32,7 @@ def make_roce(priorities, dscps, shares, num_lossless) -> RoceConfig:
 roces = st.builds(
     make_roce,
     st.permutations(range(8)),
-    st.lists(st.integers(0, 63), min_size=3, max_size=3, unique=True),
+    st.lists(st.integers(0, 63), min_size=3, max_size=6, unique=True),
     st.lists(st.integers(1, 32), min_size=3, max_size=3),
     st.integers(0, 3),
 )

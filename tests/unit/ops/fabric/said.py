@@ -44,7 +44,7 @@ VL    : |0x0 |0x1 |0x2 |0x3 |0x4 |0x5 |0x6 |0x7 |
 WEIGHT: |0x4 |0x0 |0x0 |0x0 |0x0 |0x0 |0x0 |0x0 |
 """
 
-_OTHERS = [f"{dscp:02}" for dscp in range(64) if dscp not in (26, 34, 46)]
+_OTHERS = [f"{dscp:02}" for dscp in range(64) if dscp not in (26, 34, 46, 48, 56)]
 _EIGHT_A_LINE = "\n".join(f"\tprio:0 dscp:{','.join(_OTHERS[at : at + 8])}," for at in range(0, len(_OTHERS), 8))
 
 MLNX_QOS = f"""\
@@ -55,6 +55,7 @@ dscp2prio mapping:
 \tprio:3 dscp:26,
 \tprio:4 dscp:34,
 \tprio:5 dscp:46,
+\tprio:6 dscp:48,56,
 default priority:
 Receive buffer size (bytes): 130944,130944,0,0,0,0,0,0,max_buffer_size=262016
 Cable len: 7
@@ -66,7 +67,6 @@ tc: 0 ratelimit: unlimited, tsa: ets, bw: 1%
 \t priority:  0
 \t priority:  1
 \t priority:  2
-\t priority:  6
 \t priority:  7
 tc: 3 ratelimit: unlimited, tsa: ets, bw: 1%
 \t priority:  3
@@ -74,6 +74,8 @@ tc: 4 ratelimit: unlimited, tsa: ets, bw: 1%
 \t priority:  4
 tc: 5 ratelimit: unlimited, tsa: ets, bw: 97%
 \t priority:  5
+tc: 6 ratelimit: unlimited, tsa: strict
+\t priority:  6
 """
 
 MLNX_QOS_BEFORE = """\
@@ -108,7 +110,7 @@ willing off ets-cap 8 cbs off
 tc-bw 0:1 1:0 2:0 3:1 4:1 5:97 6:0 7:0
 pg-bw 0:0 1:0 2:0 3:0 4:0 5:0 6:0 7:0
 tc-tsa 0:ets 1:strict 2:strict 3:ets 4:ets 5:ets 6:strict 7:strict
-prio-tc 0:0 1:0 2:0 3:3 4:4 5:5 6:0 7:0
+prio-tc 0:0 1:0 2:0 3:3 4:4 5:5 6:6 7:0
 reco-tc-bw 0:0 1:0 2:0 3:0 4:0 5:0 6:0 7:0
 reco-tc-tsa 0:strict 1:strict 2:strict 3:strict 4:strict 5:strict 6:strict 7:strict
 reco-prio-tc 0:0 1:0 2:0 3:0 4:0 5:0 6:0 7:0
@@ -119,7 +121,7 @@ pfc-cap 8 macsec-bypass off delay 0
 prio-pfc 0:off 1:off 2:off 3:on 4:on 5:on 6:off 7:off
 """
 
-_PRIORITIES = [{26: 3, 34: 4, 46: 5}.get(dscp, 0) for dscp in range(64)]
+_PRIORITIES = [{26: 3, 34: 4, 46: 5, 48: 6, 56: 6}.get(dscp, 0) for dscp in range(64)]
 DCB_APP = f"dscp-prio {' '.join(f'{dscp}:{priority}' for dscp, priority in enumerate(_PRIORITIES))}\n"
 
 PAUSE_OFF = """\

@@ -1,5 +1,7 @@
 """What tools print, as data; what they do not say is not there."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,11 +38,18 @@ def test_mlnx_qos_and_dcb_tell_the_same_of_a_nic_that_is_as_configured():
     config = RoceConfig()
     by_dscp = {dscp: config.priority_of_dscp.get(dscp, 0) for dscp in range(64)}
     queues, pfc = dict(enumerate(config.queue_of_priority)), {each: each in (3, 4, 5) for each in range(8)}
-    wanted = NicQueues("dscp", by_dscp, queues, config.percent_of_priority, pfc)
+    wanted = NicQueues("dscp", by_dscp, {}, queues, config.kind_of_queue, config.percent_of_priority, pfc)
     assert parse_mlnx_qos(said.MLNX_QOS) == wanted
-    assert parse_dcb(said.DCB_ETS, said.DCB_PFC, said.DCB_APP) == NicQueues(
-        None, by_dscp, queues, wanted.percent_of_queue, pfc
-    )
+    kinds = dict.fromkeys(range(8), "strict") | config.kind_of_queue  # dcb tells those of queues that nobody takes too
+    by_dcb = parse_dcb(said.DCB_ETS, said.DCB_PFC, said.DCB_APP)
+    assert by_dcb == replace(wanted, trust=None, kind_of_queue=kinds)
+
+
+def test_a_dscp_that_stands_there_twice_is_told_with_all_its_priorities():
+    doubled = said.DCB_APP.replace(" 26:3", " 26:0 26:3")
+    assert parse_dcb("", "", doubled).doubled_dscps == {26: (0, 3)}
+    doubled = said.MLNX_QOS.replace("dscp:26,", "dscp:26,34,")
+    assert parse_mlnx_qos(doubled).doubled_dscps == {34: (3, 4)}
 
 
 def test_a_nic_as_it_comes_shares_nothing():

@@ -8,6 +8,7 @@ from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.base.vl_tables import VlWeight
 from dualpath_ray.config.fabric import CnicLanes
+from dualpath_ray.config.roce import RoceConfig
 from dualpath_ray.ops.fabric.finding import Finding, Verdict, differs, lines, summary
 from dualpath_ray.ops.fabric.host import Answer, ask, examine
 from dualpath_ray.ops.fabric.read_back import NicQueues, PortTables, parse_vlarb
@@ -83,7 +84,9 @@ def test_a_nic_as_configured_has_no_difference_by_either_tool(tmp_path, tool):
     machine = Machine(tmp_path, "Ethernet", **({"mlnx_qos": ""} if tool == "dcb" else {}))
     found = machine.examine(cluster("roce", ["ens1"]), NCCL_IB_TC="186", UCX_NET_DEVICES="mlx5_0:1")
     assert not differs(found)
-    items = {f"mlx5_0:1 {item}" for item in ("DSCP map", "queues", "shares", "PFC", "pause")} | {"mlx5_0:1"}
+    items = {f"mlx5_0:1 {item}" for item in ("DSCP map", "queues", "kinds of queues", "shares", "PFC", "pause")} | {
+        "mlx5_0:1"
+    }
     trust = {"mlx5_0:1 trust"} if tool == "mlnx_qos" else set()  # dcb does not say
     assert set(by_name(found, Verdict.SAME)) == items | trust | {"NCCL_IB_TC", "UCX_NET_DEVICES"}
 
@@ -96,6 +99,7 @@ def test_a_nic_as_it_comes_differs_item_by_item(tmp_path):
     assert found["mlx5_0:1 trust"].says == "it goes by pcp, configured dscp"
     assert found["mlx5_0:1 PFC"].says.startswith("priority 3: PFC off, configured PFC on")
     assert found["mlx5_0:1 queues"].says.startswith("priority 0 has queue 1, configured 0")
+    assert found["mlx5_0:1 kinds of queues"].says.startswith("queue 0 is vendor, configured ets")
     assert found["mlx5_0:1 pause"].remedy == "run ethtool -A ens1 rx off tx off"
     assert "everything as traffic class 106 (DSCP 26)" in found["mlx5_0:1 traffic_class"].says
     assert "nic-mlnx_qos.sh ens1 mlx5_0" in found["mlx5_0:1 trust"].remedy
@@ -145,9 +149,8 @@ def test_every_queue_that_is_set_as_configured_is_found_to_be(roce):
     dscps = {dscp: roce.priority_of_dscp.get(dscp, roce.other_priority) for dscp in range(64)}
     pfc = {each: each in roce.pfc_priorities for each in range(8)}
     queues = dict(enumerate(roce.queue_of_priority))
-    assert not differs(
-        queue_findings(roce, "n", NicQueues("dscp", dscps, queues, roce.percent_of_priority, pfc), "a b")
-    )
+    found = NicQueues("dscp", dscps, {}, queues, roce.kind_of_queue, roce.percent_of_priority, pfc)
+    assert not differs(queue_findings(roce, "n", found, "a b"))
 
 
 @given(roces, st.integers(0, 63), st.integers(1, 7))
@@ -156,6 +159,24 @@ def test_any_dscp_in_a_wrong_queue_is_named(roce, dscp, by):
     dscps[dscp] = (dscps[dscp] + by) % 8
     (wrong,) = queue_findings(roce, "n", NicQueues(priority_of_dscp=dscps), "a b")
     assert wrong.verdict is Verdict.DIFFERS and wrong.says.startswith(f"DSCP {dscp} has priority {dscps[dscp]}, ")
+
+
+@given(roces, st.integers(0, 63), st.integers(0, 7))
+def test_a_dscp_that_stands_there_twice_differs_even_if_the_last_is_right(roce, dscp, other):
+    priority = roce.priority_of_dscp.get(dscp, roce.other_priority)
+    found = NicQueues(
+        priority_of_dscp={dscp: priority} | roce.priority_of_dscp, doubled_dscps={dscp: (other, priority)}
+    )
+    (wrong,) = queue_findings(roce, "n", found, "a b")
+    assert wrong.verdict is Verdict.DIFFERS
+    assert wrong.says == f"DSCP {dscp} has priority {other} and {priority}, configured {priority}"
+
+
+@pytest.mark.parametrize("kind", ["ets", "vendor"])
+def test_a_control_queue_that_is_not_strict_differs(kind):
+    found = NicQueues(kind_of_queue=RoceConfig().kind_of_queue | {1: "vendor", 6: kind})
+    (wrong,) = queue_findings(RoceConfig(), "n", found, "a b")
+    assert (wrong.verdict, wrong.says) == (Verdict.DIFFERS, f"queue 6 is {kind}, configured strict")
 
 
 @given(st.integers(0, 7), st.integers(0, 3), st.integers(0, 255))
