@@ -188,7 +188,10 @@ def _window(system: System, generation: Generation, window_s: float) -> Window:
     bursts = ask(engine.collective_times.remote(), "the decode engine")
     gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
     if not gaps or not bursts:
-        raise ConfigError(f"--window: a measured engine gave {len(times)} tokens in {window_s:g} s; make it longer")
+        raise ConfigError(
+            f"--window: a measured engine gave {len(times)} tokens in {window_s:g} s; make it longer, or take a model that "
+            f"generates no more than {_MOST_TOKENS_PER_S} tokens a second"
+        )
     moved = {name: (after.get(name, 0) - before.get(name, 0)) / took for name in _ALL}
     return Window(
         tpot_s=statistics.fmean(gaps),

@@ -183,6 +183,8 @@ class _Engine(ABC):
         try:
             self._loop.run()
         except Exception as error:
+            if self._stopping:  # in the middle of something that ends with the link
+                return
             self._fail(f"engine {self._spec.node}/e{self._spec.engine} failed: {error!r}")
             raise
 

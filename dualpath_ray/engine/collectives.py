@@ -35,7 +35,7 @@ class Collectives:
         self._send(Collective(self._engine, self._op, num_tokens * self._bytes_per_token))
         done = self._done.get()  # ends with the link, if not before
         if done is None:
-            raise TransportError("the traffic manager is gone, and a collective with it")
+            raise TransportError("the link to the traffic manager has ended, and a collective with it")
         assert done.op == self._op
         self._times.append((done.took_s, time.perf_counter() - began))
 

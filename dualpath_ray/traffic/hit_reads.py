@@ -136,6 +136,7 @@ class HitReads:
             self.spans.append((asked_s, context.now_s, nbytes))
             self.read_bytes += nbytes
             self.num_reads += 1
+            block.transfer = None  # there is nothing to hurry any more
             block.read_bytes = nbytes
             if error is not None:
                 self._suspects.add(block.key)

@@ -151,6 +151,7 @@ class NicQueue:
 
     def hurry(self, transfer: Transfer, urgent_at_s: float, now_s: float) -> None:
         """From then on what is left of it goes in the lane of urgent KV. Nothing happens where there are no lanes."""
+        urgent_at_s = max(urgent_at_s, now_s)  # what is decided is not decided again
         if not self._lanes or transfer.ended or urgent_at_s >= transfer.urgent_at_s:
             return
         transfer.urgent_at_s = urgent_at_s
@@ -194,6 +195,7 @@ class NicQueue:
 
     def busy_until(self, now_s: float) -> tuple[float, float]:
         """(busy seconds, bytes) up to now, transfers on the wire counted in part."""
+        self._advance(now_s)
         busy, done = self.counters.busy_s, float(self.counters.done_bytes)
         rate = self.rate_bytes_per_s
         if not rate or not self.charged:
@@ -297,6 +299,8 @@ class NicQueue:
         self._queues[head.lane].popleft()
         head.ended = True
         self._num_queued -= 1
+        if not self._num_queued:
+            self._urgent.clear()
         self._part_bytes -= head.nbytes
         self.queued_bytes -= head.nbytes
         if self.charged:

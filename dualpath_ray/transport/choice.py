@@ -108,8 +108,8 @@ class AutoTransport:
             choice = choose(same_memory, rates, missing)
         except TransportError as error:
             raise TransportError(f"{self._node} cannot reach {peer}: {error}") from error
-        self._chosen[peer], self.choices[peer] = self._mine[choice.name], choice
         self._copiers[peer] = copier(self._mine[choice.name])
+        self._chosen[peer], self.choices[peer] = self._mine[choice.name], choice
 
     def _try(self, peer: str, theirs: Mapping[str, bytes], num_bytes: int) -> tuple[dict[str, float], dict[str, str]]:
         """Bytes per second of what both ends have, and why the rest has none."""

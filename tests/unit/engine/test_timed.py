@@ -72,6 +72,6 @@ def test_a_burst_fails_with_its_traffic_manager():
     sent = queue.SimpleQueue()
     collectives = Collectives(0, 1, sent.put)
     collectives.on_done(None)
-    with pytest.raises(TransportError, match="the traffic manager is gone"):
+    with pytest.raises(TransportError, match="the link to the traffic manager has ended"):
         collectives.run(1)
     assert sent.get() == Collective(0, 1, 1)

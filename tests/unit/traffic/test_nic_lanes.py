@@ -142,6 +142,30 @@ def test_what_is_hurried_goes_on_in_the_other_lane_with_what_is_left(at_s, told_
     assert queue.counters.promoted == 1
 
 
+def test_who_is_late_already_gets_no_time_that_is_over():
+    queue = NicQueue("n0/cnic0/out", RATE, lanes=LANES)
+    queue.submit("first", 1_000_000, KV, 0.0)
+    late = queue.submit("late", 400_000, KV, 0.0)
+    events = queue.poll(0.5)
+    queue.hurry(late, -1.0, 0.5)
+    times = {(e.transfer, e.finished): e.at_s for e in events + finish_all(queue)}
+    assert 0.5 <= times["late", False] <= 0.5 + PACKET / RATE
+    assert times["late", True] == pytest.approx(times["late", False] + 0.4)
+    assert times["first", True] == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize("looked_at", [True, False])
+def test_nor_does_who_comes_to_an_idle_link(looked_at):
+    queue = NicQueue("n0/cnic0/out", RATE, lanes=LANES)
+    queue.submit("before", 1000, KV, 3.0)
+    finish_all(queue)
+    late = queue.submit("late", 1_000_000, KV, 10.0)
+    if looked_at:
+        queue.poll(10.0)
+    queue.hurry(late, 2.0, 10.0)
+    assert [e.at_s for e in finish_all(queue) if e.finished] == [11.0]
+
+
 def test_what_is_through_is_not_hurried_and_not_kept():
     queue = NicQueue("n0/cnic0/out", RATE, lanes=LANES)
     done = queue.submit("kv", 1000, KV, 0.0, urgent_at_s=3600.0)
