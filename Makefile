@@ -3,6 +3,7 @@
 #   make run          set up once, then the demo: a real model, single path against dual path
 #   make test         set up once, then lint, types and tests
 #   make test-slow    what needs root or more time: network namespaces, Ray clusters, Ray's own channels
+#   make test-netlab  needs root: several nodes over NICs that the kernel shapes, in two lanes
 #
 # PYTHON=python3.12           the interpreter (3.11 to 3.14) that .venv is made from
 # TORCH='torch>=2.11,<2.14'   what is installed when no torch >= 2.11 is there already (the interpreter's own is used)
@@ -25,7 +26,7 @@ PYTEST_ARGS ?=
 # Quiet, and silent about packages of the interpreter that would want other versions: the venv's own do not touch them.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-warn-conflicts --disable-pip-version-check
 
-.PHONY: setup run test test-slow lint clean
+.PHONY: setup run test test-slow test-netlab lint clean
 
 setup: $(STAMP)
 
@@ -69,11 +70,15 @@ lint: setup
 	@$(BIN)/python -m mypy dualpath_ray
 
 test: lint
-	@$(BIN)/python -m pytest tests --ignore=tests/slow -q $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests --ignore=tests/slow --ignore=tests/netlab -q $(PYTEST_ARGS)
 
 # What needs more than a virtual environment, or more time: network namespaces (root, iproute2), Ray clusters and channels.
 test-slow: setup
 	@$(BIN)/python -m pytest tests/slow -q $(PYTEST_ARGS)
+
+# Namespaces whose NICs are shaped by the kernel (tests/netlab/lab.py). Prints the speedups that it measures.
+test-netlab: setup
+	@$(BIN)/python -m pytest tests/netlab -q -s $(PYTEST_ARGS)
 
 clean:
 	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis dualpath_ray.egg-info
