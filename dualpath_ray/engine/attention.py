@@ -22,9 +22,10 @@ class Attended(Protocol):
         ...
 
 
-class Packed(Attended, Protocol):
+class Packed(Protocol):
     """Keys and values of all requests in one memory: one kernel serves them all. Index tensors are int32, on the device."""
 
+    spans: list[tuple[int, int]]  # as of ``Attended``
     query_starts: torch.Tensor  # [requests + 1]
     key_starts: torch.Tensor  # [requests + 1], in any order; the last one is not looked at
     key_counts: torch.Tensor  # [requests]

@@ -155,6 +155,3 @@ class _Trial(Packed):
 
     def memory(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return key, value
-
-    def attended(self, key: torch.Tensor, value: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        raise NotImplementedError("one kernel serves all requests")

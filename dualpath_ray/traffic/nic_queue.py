@@ -71,10 +71,9 @@ class NicQueue:
         self.charged = charged
         self.link_bytes_per_s: float | None = None  # of a real device
         self.counters = NicCounters()
-        self._lanes = lanes if self.rate_bytes_per_s else None
-        num_lanes = lanes.tables.max_vls if self._lanes and lanes else 1
-        self._queues: list[deque[Transfer]] = [deque() for _ in range(num_lanes)]
-        self._arbiter = Arbiter(lanes.tables) if self._lanes and lanes else None
+        self._lanes = used = lanes if self.rate_bytes_per_s else None
+        self._queues: list[deque[Transfer]] = [deque() for _ in range(used.tables.max_vls if used else 1)]
+        self._arbiter = Arbiter(used.tables) if used else None
         self._events: deque[NicEvent] = deque()  # that ``poll`` has not told yet
         self._urgent: list[tuple[float, int, Transfer]] = []  # those that are to be hurried, soonest first; a heap
         self._numbers = count()

@@ -156,7 +156,7 @@ if __name__ == "__main__":
     standing = Lab(4, name="dplab")
     if sys.argv[1:] == ["up"]:
         standing.up()
-        print("up: ip netns exec dplabn1 ping 198.18.22.2; down with: python -m tests.netlab.lab down")
+        print("up: ip netns exec dplabn1 ip addr shows a node; python -m tests.netlab.lab down takes it down")
     elif sys.argv[1:] == ["down"]:
         standing.down()
     else:
