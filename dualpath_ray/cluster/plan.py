@@ -13,6 +13,7 @@ from dualpath_ray.base.nic_choice import AUTO, CNIC_KEY, SNIC_KEY, named_device,
 from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.types import Role
 from dualpath_ray.base.units import bytes_per_s, format_bytes
+from dualpath_ray.cluster.expert_group import all_to_all_bytes
 from dualpath_ray.config.cluster import COPIES_GPU_SHARE, ClusterConfig
 from dualpath_ray.engine.actor import EngineSpec
 from dualpath_ray.engine.describe import ModelDescription, describe
@@ -138,6 +139,7 @@ class SystemPlan:
     def engine_spec(self, system: str, node: str, engine: int) -> EngineSpec:
         """What one engine is told."""
         config, scheduler = self.config, self.config.scheduler
+        role = Role.PREFILL if node in config.prefill_names else Role.DECODE
         limits = PrefillLimits(
             layerwise=scheduler.layerwise,
             quota_s=scheduler.compute_quota_s if scheduler.quota else None,
@@ -148,7 +150,7 @@ class SystemPlan:
         return EngineSpec(
             system=system,
             node=node,
-            role=Role.PREFILL if node in config.prefill_names else Role.DECODE,
+            role=role,
             engine=engine,
             num_engines=config.node.gpus,
             threads=self.threads_per_engine,
@@ -160,7 +162,7 @@ class SystemPlan:
             max_context_tokens=self.max_context_tokens,
             hbm_tokens=self.hbm_tokens,
             urgent_s=config.fabric.urgent_s,
-            all_to_all_bytes=config.engine.all_to_all_bytes or 0,
+            all_to_all_bytes=all_to_all_bytes(config, role),
             loopback=config.node.cnic[engine % len(config.node.cnic)] if config.engine.cnic_loopback else None,
             limits=limits,
             profile=EngineProfile(**config.profile) if config.profile else None,

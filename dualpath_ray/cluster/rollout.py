@@ -231,6 +231,7 @@ class Rollout:
                 }
                 for node in nodes
             },
+            class_bytes={name: _by_class(nics_before[name], nic) for name, nic in nics.items()},
             read_spans=_read_spans(self._system, {node: before["nodes"][node]["num_reads"] for node in nodes}),
             load_failures=sum(after["nodes"][n]["load_failures"] - before["nodes"][n]["load_failures"] for n in nodes),
             cpu_s=_cpu_s(after) - _cpu_s(before),
@@ -241,6 +242,12 @@ class Rollout:
             profile=self._system.profile.to_dict(),
             decisions=[{**record, "mode": mode} for record in decisions.values()],
         )
+
+
+def _by_class(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
+    """Bytes of each traffic class that a direction of a NIC moved meanwhile."""
+    then: dict[str, int] = before["bytes_by_class"]
+    return {str(each): nbytes - then.get(each, 0) for each, nbytes in after["bytes_by_class"].items()}
 
 
 def _turn_record(ended: _Ended, decision: dict[str, Any], block_tokens: int, charged: bool) -> TurnRecord:

@@ -94,8 +94,13 @@ class EngineConfig(Section):
     )
     all_to_all_bytes: Bytes | None = Field(
         None,
-        description="On cpu: bytes that a token sends, and receives, in each layer's all-to-all, replayed on the compute NIC "
-        "as model-execution traffic. Unset: none.",
+        description="Bytes that a token sends to other engines, and gets back, in each layer: the all-to-all of expert "
+        "parallelism, as model-execution traffic. Unset: none.",
+    )
+    all_to_all: Literal["auto", "exchanged", "replayed"] = Field(
+        "auto",
+        description="exchanged: the engines of a role send these bytes to one another, over gloo or NCCL. replayed: each "
+        "keeps its emulated compute NIC busy with them. auto: exchanged on NICs that are not emulated.",
     )
     cnic_loopback: bool = Field(
         False,
@@ -224,13 +229,42 @@ class ClusterConfig(Section):
             raise ValueError("transport: rdt_cuda_ipc moves bytes through a GPU; set engine.device: cuda, or use auto")
         if self.transport == "rdt_cuda_ipc" and self.engine.gpus <= COPIES_GPU_SHARE:
             raise ValueError(f"engine.gpus: transport rdt_cuda_ipc takes {COPIES_GPU_SHARE} of a GPU of it; set more")
-        if self.engine.all_to_all_bytes and on_gpu:
-            raise ValueError(
-                "engine.all_to_all_bytes is replayed between the layers of engines on the CPU; remove it on cuda"
-            )
         if self.engine.cnic_loopback and not on_gpu:
             raise ValueError("engine.cnic_loopback copies to and from a GPU; set engine.device: cuda, or remove it")
         return self
+
+    @model_validator(mode="after")
+    def _collectives_have_peers(self) -> Self:
+        engine = self.engine
+        if not engine.all_to_all_bytes:
+            if engine.all_to_all != "auto":
+                raise ValueError(
+                    f"engine.all_to_all: {engine.all_to_all} what? Set engine.all_to_all_bytes, or remove it"
+                )
+            return self
+        if engine.all_to_all == "replayed" and not self.node.cnic_bps:
+            raise ValueError(
+                "engine.all_to_all: bytes are replayed on emulated compute NICs; set node.cnic_bps, or exchanged"
+            )
+        if not self.exchanges_collectives:
+            return self
+        emulate = "emulate compute NICs by node.cnic_bps and they are replayed"
+        if max(self.prefill_nodes, self.decode_nodes) * self.node.gpus == 1:
+            raise ValueError(
+                f"engine.all_to_all_bytes are exchanged between engines of a role, of which there is one; add nodes, or {emulate}"
+            )
+        if engine.device == "cuda" and engine.gpus < 1:
+            raise ValueError(
+                f"engine.gpus: NCCL exchanges engine.all_to_all_bytes and wants a GPU for each engine; set 1, or {emulate}"
+            )
+        return self
+
+    @property
+    def exchanges_collectives(self) -> bool:
+        """Whether engines exchange model-execution traffic, those that have peers; else they replay it."""
+        engine = self.engine
+        exchanged = engine.all_to_all == "exchanged" or (engine.all_to_all == "auto" and not self.node.cnic_bps)
+        return exchanged and bool(engine.all_to_all_bytes)
 
     @model_validator(mode="after")
     def _memory_store_is_one_process(self) -> Self:

@@ -6,17 +6,18 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from dualpath_ray.base.errors import SystemDiedError
 from dualpath_ray.base.types import Role
-from dualpath_ray.engine.adapter import Adapter, make_adapter
-from dualpath_ray.engine.collectives import Collectives, WithCollectives
+from dualpath_ray.engine.adapter import make_adapter
+from dualpath_ray.engine.collectives import Collectives
 from dualpath_ray.engine.decode import Cancel, DecodeLoop
 from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.engine.events import EventBuffer
+from dualpath_ray.engine.expert_round import GroupPlace
 from dualpath_ray.engine.group import GroupLeader, GroupMember
 from dualpath_ray.engine.memory import DecodeMemory, PrefillMemory
 from dualpath_ray.engine.prefill import PrefillLimits, PrefillLoop
@@ -27,6 +28,9 @@ from dualpath_ray.kv.segment import Segment, segment_path
 from dualpath_ray.scheduler.state import Decision, GroupReport, Request
 from dualpath_ray.traffic.link import Link, link_path, read_all
 from dualpath_ray.traffic.messages import CollectiveDone, NodeState, Relay
+
+if TYPE_CHECKING:
+    from dualpath_ray.engine.expert_group import GroupStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class _Engine(ABC):
         self._link: Link | None = None
         self._group: GroupLeader | GroupMember | None = None
         self._collectives: Collectives | None = None
+        self._group_store: GroupStore | None = None
 
     def warm_up(self) -> dict[str, Any]:
         """Run the first forwards and return the profile: the configured one, or a short one taken now."""
@@ -101,6 +106,7 @@ class _Engine(ABC):
         self._link = Link.dial(link_path(spec.system, spec.node), f"engine:{spec.engine}")
         if spec.all_to_all_bytes:
             self._collectives = Collectives(spec.engine, spec.all_to_all_bytes, self._link.send)
+            self.adapter.after_layer(self._collectives.run)
         self._loop = self._make_loop(segment)
         if spec.engine == 0:
             self._group = GroupLeader(
@@ -122,12 +128,21 @@ class _Engine(ABC):
         if isinstance(self._group, GroupLeader):
             self._group.start()
 
-    def _model(self) -> Adapter:
-        """With its model-execution traffic, if it has some."""
-        return self.adapter if self._collectives is None else WithCollectives(self.adapter, self._collectives)
+    def open_group(self, host: str) -> int:
+        """Be where the engines of this role meet; the port. Raises: TransportError."""
+        from dualpath_ray.engine.expert_group import GroupStore
+
+        self._group_store = GroupStore(host)
+        return self._group_store.port
+
+    def join_group(self, place: GroupPlace) -> None:
+        """After ``start``: exchange model-execution traffic with the others. Raises: TransportError."""
+        assert self._collectives is not None
+        who = f"engine {self._spec.node}/e{self._spec.engine}"
+        self._collectives.join(place, self._spec.device, lambda reason: self._fail(f"{who}: {reason}"))
 
     def collective_times(self) -> list[tuple[float, float]]:
-        """(seconds on the wire, seconds waited) of each burst since the last call."""
+        """As of ``Collectives.take_times``."""
         return [] if self._collectives is None else self._collectives.take_times()
 
     @abstractmethod
@@ -225,7 +240,7 @@ class _Engine(ABC):
         if self._loop is not None:
             self._loop.stop()
         if self._collectives is not None:
-            self._collectives.on_done(None)
+            self._collectives.close()
         if self._link is not None:
             self._link.close()
 
@@ -239,7 +254,7 @@ class PrefillEngine(_Engine):
         predictor = self._profile.predictor(description.num_heads, description.head_dim)
         return PrefillLoop(
             self._spec.engine,
-            self._model(),
+            self.adapter,
             segment.layout,
             self._prefill_memory(segment),
             self._spec.limits,
@@ -288,7 +303,7 @@ class DecodeEngine(_Engine):
         assert self._link is not None
         return DecodeLoop(
             self._spec.engine,
-            self._model(),
+            self.adapter,
             segment.layout,
             self._decode_memory(segment),
             self._link.send,

@@ -1,6 +1,6 @@
 """What the loops of an engine ask of a model, and which model that is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dualpath_ray.engine.describe import ModelDescription
@@ -25,6 +25,10 @@ class Adapter(Protocol):
 
     def decode(self, token_ids: Sequence[int], starts: Sequence[int], kv: Any) -> "torch.Tensor":
         """One token of each sequence: float32 [sequences, vocab_size], in DRAM."""
+        ...
+
+    def after_layer(self, act: Callable[[int], None]) -> None:
+        """From now on, whenever a layer is computed, call ``act`` with the number of new tokens before the next one begins."""
         ...
 
 

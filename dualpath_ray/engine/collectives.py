@@ -1,19 +1,21 @@
-"""Model-execution traffic of an engine (section 5): the burst that an expert-parallel model's all-to-all makes in every layer.
+"""Model-execution traffic of an engine (section 5): the all-to-all of an expert-parallel model after every layer.
 
-An engine without peers replays it: after each layer as many bytes as its tokens would send and receive go over its compute
-NIC, in the lane of model execution, and the next layer waits for them.
+An engine with peers exchanges its tokens' bytes with them (``expert_group.py``). One without replays the burst: as many bytes
+go over its compute NIC, in the lane of model execution, and the next layer waits for them.
 """
 
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from dualpath_ray.base.errors import TransportError
-from dualpath_ray.engine.adapter import Adapter
-from dualpath_ray.engine.describe import ModelDescription
 from dualpath_ray.traffic.messages import Collective, CollectiveDone
+
+if TYPE_CHECKING:  # torch takes seconds
+    from dualpath_ray.engine.expert_group import ExpertGroup, GroupPlace
 
 _KEPT = 100_000  # of the last times
 
@@ -24,23 +26,47 @@ class Collectives:
     def __init__(self, engine: int, bytes_per_token: int, send: Callable[[Any], None]) -> None:
         """Args: bytes_per_token: sent, and received, in a layer."""
         self._engine, self._bytes_per_token, self._send = engine, bytes_per_token, send
+        self._group: ExpertGroup | None = None
         self._done: queue.SimpleQueue[CollectiveDone | None] = queue.SimpleQueue()
         self._op = 0
         self._times: deque[tuple[float, float]] = deque(maxlen=_KEPT)
 
+    def join(self, place: "GroupPlace", device: str, on_failure: Callable[[str], None]) -> None:
+        """From here on bytes are exchanged with a group; returns when all have joined. As of ``ExpertGroup``."""
+        from dualpath_ray.engine.expert_group import ExpertGroup
+
+        self._group = ExpertGroup(place, device, partial(self._post, on_device=True), on_failure)
+
     def run(self, num_tokens: int) -> None:
-        """A layer's burst; returns when it is through. Raises: TransportError when the traffic manager is gone."""
+        """A layer's burst; returns when it is through.
+
+        Raises: TransportError when the traffic manager, or a member of the group, is gone.
+        """
+        began, nbytes = time.perf_counter(), num_tokens * self._bytes_per_token
+        took_s = self._post(nbytes)() if self._group is None else self._group.exchange(nbytes)
+        self._times.append((took_s, time.perf_counter() - began))
+
+    def _post(self, nbytes: int, on_device: bool = False) -> Callable[[], float]:
+        """Give the NIC a burst; what waits for its end returns the seconds that it took."""
         self._op += 1
-        began = time.perf_counter()
-        self._send(Collective(self._engine, self._op, num_tokens * self._bytes_per_token))
+        self._send(Collective(self._engine, self._op, nbytes, on_device))
+        return partial(self._wait, self._op)
+
+    def _wait(self, op: int) -> float:
         done = self._done.get()  # ends with the link, if not before
         if done is None:
             raise TransportError("the link to the traffic manager has ended, and a collective with it")
-        assert done.op == self._op
-        self._times.append((done.took_s, time.perf_counter() - began))
+        assert done.op == op
+        return done.took_s
+
+    def close(self) -> None:
+        """The engine ends."""
+        if self._group is not None:
+            self._group.close()
+        self.on_done(None)
 
     def take_times(self) -> list[tuple[float, float]]:
-        """(seconds on the wire by the NIC's schedule, seconds that the engine waited) of each burst since the last call."""
+        """Of each burst since the last call: (seconds by the NIC's schedule or in the group, seconds that the engine waited)."""
         taken = []
         while self._times:
             taken.append(self._times.popleft())
@@ -49,42 +75,3 @@ class Collectives:
     def on_done(self, message: CollectiveDone | None) -> None:
         """From the link's thread; None when the link is gone."""
         self._done.put(message)
-
-
-class WithCollectives:
-    """An adapter whose layers end with a burst."""
-
-    def __init__(self, adapter: Adapter, collectives: Collectives) -> None:
-        self._adapter, self._collectives = adapter, collectives
-
-    @property
-    def description(self) -> ModelDescription:
-        return self._adapter.description
-
-    def forward(
-        self, token_ids: Sequence[Sequence[int]], starts: Sequence[int], kv: Any, logits_of: Sequence[int]
-    ) -> Any:
-        num_tokens = sum(map(len, token_ids))
-        logits = self._adapter.forward(token_ids, starts, _BurstKv(kv, self._collectives, num_tokens), logits_of)
-        self._collectives.run(num_tokens)  # of the last layer
-        return logits
-
-    def decode(self, token_ids: Sequence[int], starts: Sequence[int], kv: Any) -> Any:
-        logits = self._adapter.decode(token_ids, starts, _BurstKv(kv, self._collectives, len(token_ids)))
-        self._collectives.run(len(token_ids))
-        return logits
-
-
-class _BurstKv:
-    """LayerKv: before a layer begins, the burst of the one before it."""
-
-    def __init__(self, kv: Any, collectives: Collectives, num_tokens: int) -> None:
-        self._kv, self._collectives, self._num_tokens = kv, collectives, num_tokens
-
-    def begin_layer(self, layer: int) -> Any:
-        if layer:
-            self._collectives.run(self._num_tokens)
-        return self._kv.begin_layer(layer)
-
-    def end_layer(self, layer: int) -> None:
-        self._kv.end_layer(layer)

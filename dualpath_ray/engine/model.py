@@ -114,6 +114,18 @@ class ModelAdapter:
                 self._graphs = None  # its steps are launched from here on
         return self.forward([[token] for token in token_ids], starts, kv, range(len(token_ids)))
 
+    def after_layer(self, act: Callable[[int], None]) -> None:
+        """As of ``Adapter``. Decode steps are launched from here on: a recorded one calls nobody."""
+        self._graphs = None
+
+        def computed(layer: torch.nn.Module, args: tuple[torch.Tensor, ...], output: object) -> None:
+            if self.device != "cpu":
+                torch.cuda.current_stream().synchronize()
+            act(args[0].shape[1])  # hidden states: [1, new tokens, width]
+
+        for layer in self._model.get_decoder().layers:
+            layer.register_forward_hook(computed)
+
     def _choose_attention(self, prefills: bool) -> Callable[..., Output]:
         described = self.description
         found = choose_attention(self.device, self.dtype, described.index_elements > 0)

@@ -7,7 +7,7 @@ token after one is a function of it.
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +71,7 @@ class TimedAdapter:
     def __init__(self, description: "ModelDescription") -> None:
         self.description = description
         self._num_layers, self._layer_s = layer_time(description.model)
+        self._act: Callable[[int], None] = lambda num_tokens: None
 
     def forward(
         self, token_ids: Sequence[Sequence[int]], starts: Sequence[int], kv: Any, logits_of: Sequence[int]
@@ -82,6 +83,7 @@ class TimedAdapter:
                 own[start:] = 0  # bytes of nobody's memory must not go to storage
             time.sleep(max(0.0, self._layer_s - (time.perf_counter() - began)))
             kv.end_layer(layer)
+            self._act(sum(map(len, token_ids)))
         return _choosing([token_ids[i][-1] for i in logits_of])
 
     def decode(self, token_ids: Sequence[int], starts: Sequence[int], kv: Any) -> "torch.Tensor":
@@ -89,7 +91,11 @@ class TimedAdapter:
             kv.begin_layer(layer)
             time.sleep(self._layer_s)
             kv.end_layer(layer)
+            self._act(len(token_ids))
         return _choosing(token_ids)
+
+    def after_layer(self, act: Callable[[int], None]) -> None:
+        self._act = act
 
     def profile(self, max_context_tokens: int, repeats: int) -> EngineProfile:
         forward_s = self._num_layers * self._layer_s

@@ -81,6 +81,7 @@ class RunRecord:
     snic_read_bytes: dict[str, int] = field(default_factory=dict)  # by node
     snic_write_bytes: dict[str, int] = field(default_factory=dict)
     cnic_bytes: dict[str, dict[str, int]] = field(default_factory=dict)  # node -> {"in": ..., "out": ...}
+    class_bytes: dict[str, dict[str, int]] = field(default_factory=dict)  # NIC's direction -> traffic class -> bytes
     read_spans: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)  # node -> (asked, done, bytes)
     load_failures: int = 0
     cpu_s: float = 0.0  # of all actors, during the run

@@ -95,6 +95,7 @@ def summarize_run(run: RunRecord) -> dict[str, Any]:
         "snic_bytes": dict(run.snic_read_bytes),
         "snic_write_bytes": dict(run.snic_write_bytes),
         "cnic_bytes": {node: dict(ways) for node, ways in run.cnic_bytes.items()},
+        "class_bytes": {name: dict(classes) for name, classes in run.class_bytes.items()},
         "nic_devices": dict(run.nic_devices),
         "snic_max_over_mean_ratio": _max_over_mean([run.snic_read_bytes.get(n, 0) for n in run.reading_names]),
         "snic_utilisation_ratio": _pool_utilisation(run, loading_s),

@@ -112,6 +112,15 @@ class NodeAt:
     link: LinkAt
 
 
+@dataclass(frozen=True, slots=True)
+class CnicAt:
+    """A compute NIC: an IPv4 address, its network interface where known, and its RDMA device and port where it has one."""
+
+    address: str
+    interface: str | None
+    rdma: str | None
+
+
 class TrafficManager:
     """Owns the node's pool, leases and NICs; reads and writes storage; moves KV between pools."""
 
@@ -124,8 +133,8 @@ class TrafficManager:
             named_device(spec.snic, SNIC_KEY, f"the host of {spec.node}", host).address if spec.snic != AUTO else None
         )
         self._cnics = choose_cnics(spec.cnics, spec.node, host, spec.num_engines, address, spec.on_gpus, spec.transport)
-        cnic_at = next((cnic.address for cnic in self._cnics if cnic.address), address)
-        self._carriers = Carriers({}, host.carrying(cnic_at), ucx_devices(spec.cnics, self._cnics, host))
+        self._cnic_address = next((cnic.address for cnic in self._cnics if cnic.address), address)
+        self._carriers = Carriers({}, host.carrying(self._cnic_address), ucx_devices(spec.cnics, self._cnics, host))
         path = segment_path(spec.system, spec.node)
         self._segment = Segment.create(path, spec.layout, spec.num_slots, spec.staging_bytes, spec.buffer_key)
         self._store = open_shards(
@@ -136,7 +145,7 @@ class TrafficManager:
         self._store.attach(self._segment.bytes, str(path))
         one_host = len({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}) == 1
         around = Around(
-            cnic_at,
+            self._cnic_address,
             spec.system,
             spec.nodes,
             one_host,
@@ -371,6 +380,17 @@ class TrafficManager:
             named[cnic.name] = f"{choice}{carriers.says(choice.name)}"
         shared = both_roles(self._snic, carriers.devices)
         return {**named, **({"both": shared} if shared else {})}
+
+    def cnic_at(self, engine: int) -> CnicAt:
+        """Where an engine's compute NIC is, for others than this node's transport."""
+        own, shared = self._cnics[engine], self._carriers.sockets
+        device = own.device
+        by_ip = device if own.address else shared
+        return CnicAt(
+            own.address or self._cnic_address,
+            by_ip.name if by_ip else None,
+            device.ucx_name if device and device.rdma_up else None,
+        )
 
     def snic_bytes_per_s(self) -> float | None:
         """Of the storage NIC's link; None where it is not known."""

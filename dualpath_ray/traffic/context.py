@@ -168,7 +168,7 @@ class NodeContext:
         self._grants.pop(message.op)()
 
     def on_collective(self, message: Collective) -> None:
-        """Model execution: both directions of the engine's CNIC carry it. No device does: the bytes are only counted."""
+        """Model execution: both directions of the engine's CNIC carry it."""
         began_s = ended_s = self.now_s
         waiting = len(Direction)
 
@@ -184,7 +184,7 @@ class NodeContext:
                 direction,
                 message.nbytes,
                 on_finish=through,
-                on_device=False,
+                on_device=message.on_device,
                 traffic_class=TrafficClass.MODEL_EXECUTION,
             )
 

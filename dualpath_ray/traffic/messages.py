@@ -296,11 +296,15 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Collective:
-    """An engine's part of a collective: so many bytes leave over its compute NIC, and as many come."""
+    """An engine's part of a collective: so many bytes leave over its compute NIC, and as many come.
+
+    ``on_device``: engines exchange them. Else they are replayed, and only an emulated NIC has to do with them.
+    """
 
     engine: int
     op: int
     nbytes: int
+    on_device: bool = False
 
 
 @dataclass(frozen=True, slots=True)

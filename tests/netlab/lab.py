@@ -1,9 +1,10 @@
 """A network of nodes on one machine: namespaces whose storage and compute NICs the kernel shapes, the latter in two lanes.
 
     one namespace a node     snic0  198.18.21.i, one lane       cnic0  198.18.22.i, two lanes by DSCP
-    one for the switches     a bridge for all snic0, a bridge for all cnic0
+                             mgmt0  198.18.23.i, not shaped: control traffic, Ray's and ours
+    one for the switches     a bridge for all snic0, one for all cnic0, one for all mgmt0
 
-Every cable is shaped at both of its ends, so that two senders to one node meet at the switch's port. DSCP 46 (model
+Every other cable is shaped at both of its ends, so that two senders to one node meet at the switch's port. DSCP 46 (model
 execution) has the high lane and its share of the link; everything else has the low one, and the rest, and what the high one
 leaves. Nothing is added outside of these namespaces, and nothing leads out of them.
 
@@ -20,8 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-SNIC, CNIC = "snic0", "cnic0"
-NETWORKS = {SNIC: "198.18.21", CNIC: "198.18.22"}  # of a range for tests of networks
+SNIC, CNIC, MGMT = "snic0", "cnic0", "mgmt0"
+NETWORKS = {SNIC: "198.18.21", CNIC: "198.18.22", MGMT: "198.18.23"}  # of a range for tests of networks
 HIGH, LOW = "1:10", "1:20"  # classes of a compute NIC
 HIGH_TOS = 46 << 2
 _SENT = re.compile(r"class htb (\S+) [^\n]*\n Sent (\d+) bytes")
@@ -78,7 +79,7 @@ class Lab:
         _ip("-n", self.switches, "link", "set", port, "master", f"b{nic}", "up")
         _ip("-n", node, "addr", "add", f"{self.address(nic, index)}/24", "dev", nic)
         _ip("-n", node, "link", "set", nic, "up")
-        for namespace, device in ((node, nic), (self.switches, port)):
+        for namespace, device in ((node, nic), (self.switches, port)) if nic != MGMT else ():
             self._shape(namespace, device, self.snic_mbit if nic == SNIC else self.cnic_mbit, lanes=nic == CNIC)
 
     def _shape(self, namespace: str, device: str, mbit: int, lanes: bool) -> None:
@@ -112,6 +113,13 @@ class Lab:
         """Bytes that each lane of a node's NIC has sent, headers included."""
         told = _run(self.inside(index, "tc", "-s", "class", "show", "dev", nic))
         return {lane: int(sent) for lane, sent in _SENT.findall(told) if lane in (HIGH, LOW)}
+
+    def device_bytes(self, index: int, nic: str) -> tuple[int, int]:
+        """(received, sent) by a node's NIC, headers included."""
+        path = f"/sys/class/net/{nic}/statistics"
+        told = _run(self.inside(index, "cat", f"{path}/rx_bytes", f"{path}/tx_bytes"))
+        received, sent = map(int, told.split())
+        return received, sent
 
     def down(self) -> None:
         """Processes inside must have ended."""

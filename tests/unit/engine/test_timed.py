@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dualpath_ray.base.errors import ConfigError, TransportError
-from dualpath_ray.engine.collectives import Collectives, WithCollectives
+from dualpath_ray.engine.collectives import Collectives
 from dualpath_ray.engine.describe import describe
 from dualpath_ray.engine.timed import TimedAdapter, layer_time, next_token
 from dualpath_ray.traffic.messages import Collective, CollectiveDone
@@ -56,7 +56,8 @@ def test_each_layer_ends_with_a_burst_of_its_tokens(decodes):
         collectives.on_done(CollectiveDone(message.op, 0.25))
 
     collectives = Collectives(1, 100, send)
-    model = WithCollectives(TimedAdapter(describe(MODEL, "float32", 0)), collectives)
+    model = TimedAdapter(describe(MODEL, "float32", 0))
+    model.after_layer(collectives.run)
     if decodes:
         model.decode([40, 50], [2, 2], Kv([3, 3], calls))
     else:
