@@ -1,6 +1,7 @@
 """Every way of copying blocks to the GPU and back moves the right bytes, and no others."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ def test_the_probe_measures_the_loopback_beside_the_others_where_it_is_asked_for
     pytest.importorskip("nixl", reason="NIXL is not installed")
     pool = torch.empty(8 << 20, dtype=torch.uint8, pin_memory=True).random_().numpy()
     kept = pool.copy()
-    found = [p.way for p in probe(pool, 65536, 131072, 1 << 20, loopback="lo")]
+    found = [p.way for p in probe(pool, 65536, 131072, 1 << 20, loopback=partial(CnicLoopback, device="lo"))]
     assert [isinstance(way, CnicLoopback) for way in found].count(True) == 1
     assert (pool == kept).all()
     for way in found:
