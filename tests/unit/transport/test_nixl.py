@@ -16,7 +16,7 @@ from dualpath_ray.transport import nixl_pool
 from dualpath_ray.transport.load import transport_factory
 from dualpath_ray.transport.nixl import NixlTransport
 from tests.unit.transport.conftest import LAYOUT, OVER_TCP, STAGING, TWO_AGENTS, batch, without_nixl
-from tests.unit.transport.two_agents import MARKS, PORTS, listening_ports, received_bytes
+from tests.unit.transport.two_agents import MARKS, PORTS, listening_ports, moved_bytes
 
 every = pytest.mark.parametrize("transport_name", ["nixl", OVER_TCP, TWO_AGENTS], indirect=True)
 over_tcp = pytest.mark.parametrize("transport_name", [OVER_TCP], indirect=True)
@@ -123,16 +123,19 @@ def test_both_ends_may_drive_at_once(transport_name, make_pair):
 @two_agents
 @pytest.mark.parametrize("write", [False, True])
 def test_each_class_goes_through_the_agents_of_its_mark_at_both_ends(transport_name, make_pair, write):
-    """By the kernel's counters of their connections. Both ends are in this process, so all bytes are received in it."""
+    """By the kernel's counters of their connections. Both ends are in this process: every byte is sent and received in it.
+
+    The last acknowledgements may be late.
+    """
     size = 8 << 20
     pair = make_pair(transport_name, staging=size)
     pair.connect()
     copies = batch((pair.mine.staging_offset, pair.theirs.staging_offset, size))
     for traffic_class, other in (tuple(MARKS), tuple(MARKS)[::-1]):
-        before = received_bytes()
+        before = moved_bytes()
         pair.transport.copy_as(traffic_class, "d0", copies, write)
-        moved = {each: after - before[each] for each, after in received_bytes().items()}
-        assert size <= moved[traffic_class] < 1.05 * size and moved[other] < 0.01 * size
+        moved = {each: after - before[each] for each, after in moved_bytes().items()}
+        assert 1.95 * size < moved[traffic_class] < 2.1 * size and moved[other] < 0.01 * size
 
 
 @over_tcp

@@ -15,22 +15,22 @@ from dualpath_ray.transport.nixl import NixlTransport
 # Below those that the kernel chooses from: each connection has one port of the agent that was asked, and one of any.
 PORTS = {TrafficClass.KV_CACHE: range(20_000, 25_000), TrafficClass.KV_URGENT: range(25_000, 30_000)}
 MARKS = {each: Mark("UCX_TCP_PORT_RANGE", f"{ports[0]}-{ports[-1]}") for each, ports in PORTS.items()}
-_RECEIVED = struct.Struct("<128xQ")  # of Linux' tcp_info: tcpi_bytes_received
+_MOVED = struct.Struct("<120xQQ")  # of Linux' tcp_info: tcpi_bytes_acked, tcpi_bytes_received
 
 
 def nixl_of_two_agents(node: str, segment: Segment, device: str | None = None) -> NixlTransport:
     return NixlTransport(node, segment, device, MARKS)
 
 
-def received_bytes() -> dict[TrafficClass, int]:
-    """What the kernel counts on this process' connections to and from the agents of each class."""
+def moved_bytes() -> dict[TrafficClass, int]:
+    """Sent and received on this process' connections to and from the agents of each class, as the kernel counts them."""
     found = dict.fromkeys(PORTS, 0)
     for end in _tcp_sockets():
         with suppress(OSError):  # it listens, or was closed meanwhile
             ports = end.getsockname()[1], end.getpeername()[1]
-            (received,) = _RECEIVED.unpack(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED.size))
+            moved = sum(_MOVED.unpack(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MOVED.size)))
             for traffic_class, agents in PORTS.items():
-                found[traffic_class] += received if any(port in agents for port in ports) else 0
+                found[traffic_class] += moved if any(port in agents for port in ports) else 0
     return found
 
 
