@@ -9,10 +9,12 @@ import torch
 
 from dualpath_ray.base.errors import ConfigError, TransportError
 from dualpath_ray.base.nic_devices import read_devices
+from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.engine.hbm.calls import CopyCalls
 from dualpath_ray.engine.hbm.loopback import CnicLoopback, gpu_address, loopback_device
 from dualpath_ray.engine.hbm.page_lock import lock, unlock
 from dualpath_ray.engine.hbm.probe import measured, probe, ways
+from tests.unit.transport.two_agents import MARKS, PORTS, listening_ports
 
 pytestmark = [
     pytest.mark.gpu,
@@ -72,10 +74,10 @@ def test_the_probe_measures_every_way_and_leaves_the_pool_as_it_was():
 
 
 @contextmanager
-def loopback(pool):
+def loopback(pool, mark=None):
     pytest.importorskip("nixl", reason="NIXL is not installed")
     lock(pool)
-    way = CnicLoopback(pool, "lo")
+    way = CnicLoopback(pool, "lo", mark)
     try:
         with torch.cuda.stream(torch.cuda.Stream()):
             yield way
@@ -139,6 +141,14 @@ def test_a_copy_that_fails_is_told_and_holds_nobody_up():
             way.to_device(good)
         torch.cuda.synchronize()
         assert (buffer == 7).all()
+
+
+def test_the_loopbacks_agent_has_its_mark():
+    """UCX marks no packets over TCP: the ports on which an agent listens take the mark's place."""
+    before, traffic_class = listening_ports(), TrafficClass.KV_CACHE
+    with loopback(np.zeros(1 << 20, np.uint8), MARKS[traffic_class]):
+        ports = listening_ports() - before
+        assert ports and ports <= set(PORTS[traffic_class])
 
 
 def test_a_gpu_is_known_by_the_kernels_name_for_it():
