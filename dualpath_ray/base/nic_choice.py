@@ -127,6 +127,14 @@ def ucx_devices(names: Sequence[str], cnics: Sequence[NicChoice], host: HostDevi
     return () if kept_from_rdma and set(names) == {AUTO} else devices
 
 
+def can_mark(devices: Iterable[NicDevice]) -> bool:
+    """Whether UCX can tell the network the class of packets: those of its TCP it cannot mark, and one agent will do.
+
+    Args: devices: that UCX may use.
+    """
+    return any(device.rdma_up for device in devices)
+
+
 def nearest_nics(gpus: Sequence[PciPlace], nics: Sequence[NicDevice]) -> list[tuple[NicDevice, Distance]]:
     """For each GPU the device with the fewest steps between; of equally near ones the least used, then the fastest."""
     uses: Counter[str] = Counter()

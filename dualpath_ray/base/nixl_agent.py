@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from dualpath_ray.base.mark import Mark
+
 _SPIN_S = 2e-4  # a transfer that takes no longer is met while polling without a pause
 _MOST_PAUSE_S = 1e-3
 _LOST = "nixlRemoteDisconnectError"  # UCX has closed the connection, and with it ended all that went over it
@@ -30,13 +32,22 @@ class NixlReportedError(NixlUnendedError):
     """The library itself reported the failure: what failed has ended, and only other ranges of the transfer may move."""
 
 
-def make_agent(name: str, plugin: str, options: dict[str, str] | None = None, device: str | None = None) -> Any:
+def make_agent(
+    name: str,
+    plugin: str,
+    options: dict[str, str] | None = None,
+    device: str | None = None,
+    mark: Mark | None = None,
+) -> Any:
     """An agent with one plugin, e.g. UCX or POSIX.
 
-    Args:   device: network devices that UCX may use, as it names them: ``eth0``, ``mlx5_0:1``; None for all.
+    Args:   device: network devices that UCX may use, as it names them: ``eth0``, ``mlx5_0:1``; None for all. mark: of its
+            packets, over what this process' environment says; None: what UCX chooses.
     Raises: NixlMissingError.
     """
     only = {"UCX_NET_DEVICES": device} if device else {}  # the plugin's own option takes InfiniBand devices only
+    if mark is not None:
+        only[mark.variable] = mark.value  # as an option of the plugin it would lose against a variable that is set
     try:
         # It prints what it does. stdout is the process's, as the environment is: one at a time.
         with ucx_environment(**only), contextlib.redirect_stdout(io.StringIO()):

@@ -40,12 +40,12 @@ def join_group(
 
 
 def nccl_environment(fabric: FabricConfig, rdma: str | None) -> dict[str, str]:
-    """What keeps NCCL in the lane of model execution. Args: rdma: device and port of the compute NIC."""
-    model = TrafficClass.MODEL_EXECUTION
-    if fabric.kind == "infiniband":
-        lane = {"NCCL_IB_SL": str(fabric.cnic.service_levels[model])}
-    else:
-        lane = {"NCCL_IB_TC": str(fabric.tos[model])}
+    """What keeps NCCL on the compute NIC, and in the lane of model execution where the network is known.
+
+    Args: rdma: device and port of the compute NIC.
+    """
+    mark = fabric.mark(TrafficClass.MODEL_EXECUTION)
+    lane = {mark.variable: mark.value} if fabric.kind else {}
     return {**lane, "NCCL_IB_HCA": f"={rdma}"} if rdma else lane
 
 

@@ -11,7 +11,7 @@ import psutil
 from dualpath_ray.base.errors import ConfigError, DualPathError, StoreFullError
 from dualpath_ray.base.nic_choice import AUTO, CNIC_KEY, SNIC_KEY, named_device, uses_rdma
 from dualpath_ray.base.nic_devices import read_devices
-from dualpath_ray.base.types import Role
+from dualpath_ray.base.types import Role, TrafficClass
 from dualpath_ray.base.units import bytes_per_s, format_bytes
 from dualpath_ray.cluster.expert_group import all_to_all_bytes
 from dualpath_ray.config.cluster import COPIES_GPU_SHARE, ClusterConfig
@@ -124,6 +124,7 @@ class SystemPlan:
             snic_lanes=config.fabric.snic.lanes,
             cnic_lanes=config.fabric.cnic.lanes,
             tos=config.fabric.tos,
+            marks=config.fabric.marks,
             charged=charged,
             store=store_spec,
             store_root=store_root if config.scheduler.oracle else config.storage.mounts.get(node, store_root),
@@ -164,6 +165,7 @@ class SystemPlan:
             urgent_s=config.fabric.urgent_s,
             all_to_all_bytes=all_to_all_bytes(config, role),
             loopback=config.node.cnic[engine % len(config.node.cnic)] if config.engine.cnic_loopback else None,
+            loopback_mark=config.fabric.marks.get(TrafficClass.KV_CACHE),
             limits=limits,
             profile=EngineProfile(**config.profile) if config.profile else None,
             fetch_interval_s=scheduler.fetch_interval_s,

@@ -6,13 +6,15 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.lanes import Lanes
+from dualpath_ray.base.mark import Mark
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.base.vl_shares import starvation_bound
 from dualpath_ray.base.vl_tables import DROPPED, VlTables, parse_vl_tables
-from dualpath_ray.config.roce import COMPUTE_CLASSES, RoceConfig
+from dualpath_ray.config.roce import COMPUTE_CLASSES, KV_CLASSES, RoceConfig
 from dualpath_ray.config.section import Section
 
 ServiceLevel = Annotated[int, Field(ge=0, le=15)]
+NetworkKind = Literal["infiniband", "roce"]
 
 
 class LaneConfig(Section):
@@ -97,12 +99,32 @@ class FabricConfig(Section):
     urgent_s: NonNegativeFloat = Field(
         0.5, description="Seconds before a request's deadline from which its KV goes in the lane of kv_urgent."
     )
-    kind: Literal["infiniband", "roce"] = Field(
-        "infiniband", description="Network of the compute NICs, for `dualpath fabric`: infiniband or roce."
+    kind: NetworkKind | None = Field(
+        None,
+        description="Network of the compute NICs: infiniband or roce. Packets are marked with their class where it is set; "
+        "unset, they are not, and `dualpath fabric` takes infiniband.",
     )
     cnic: CnicLanes = CnicLanes()
     snic: SnicLanes = SnicLanes()
     roce: RoceConfig = RoceConfig()
+
+    @property
+    def network(self) -> NetworkKind:
+        """That files are written for."""
+        return self.kind or "infiniband"
+
+    def mark(self, traffic_class: TrafficClass) -> Mark:
+        """What puts NCCL's packets, or UCX's, into the lane of a class."""
+        program = "NCCL" if traffic_class is TrafficClass.MODEL_EXECUTION else "UCX"
+        if self.network == "infiniband":
+            return Mark(f"{program}_IB_SL", str(self.cnic.service_levels[traffic_class]))
+        variable = "NCCL_IB_TC" if program == "NCCL" else "UCX_IB_TRAFFIC_CLASS"
+        return Mark(variable, str(self.roce.tos(traffic_class)))
+
+    @property
+    def marks(self) -> dict[TrafficClass, Mark]:
+        """Of UCX's packets between nodes. None where nobody said which network it is: its lanes may be there for others."""
+        return {each: self.mark(each) for each in KV_CLASSES} if self.kind else {}
 
     @property
     def tos(self) -> dict[TrafficClass, int]:

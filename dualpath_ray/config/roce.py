@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.config.section import Section
 
-COMPUTE_CLASSES = (TrafficClass.MODEL_EXECUTION, TrafficClass.KV_URGENT, TrafficClass.KV_CACHE)  # over compute NICs
+KV_CLASSES = (TrafficClass.KV_URGENT, TrafficClass.KV_CACHE)  # of those that go over compute NICs
+COMPUTE_CLASSES = (TrafficClass.MODEL_EXECUTION, *KV_CLASSES)
 
 _NUM_PRIORITIES = 8
 _NUM_DSCPS = 64

@@ -6,11 +6,13 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
 
 from dualpath_ray.base.errors import SystemDiedError
+from dualpath_ray.base.mark import Mark
 from dualpath_ray.base.types import Role
 from dualpath_ray.engine.adapter import make_adapter
 from dualpath_ray.engine.collectives import Collectives
@@ -53,6 +55,7 @@ class EngineSpec:
     urgent_s: float  # before a request's deadline its KV becomes urgent
     all_to_all_bytes: int  # of a token in a layer; 0: no model-execution traffic
     loopback: str | None  # the compute NIC that may copy between DRAM and HBM, by name or auto
+    loopback_mark: Mark | None  # of its packets
     limits: PrefillLimits
     profile: EngineProfile | None
     fetch_interval_s: float
@@ -151,11 +154,13 @@ class _Engine(ABC):
 
     def _pool_access(self, segment: Segment) -> Any:
         """Of a GPU engine. Raises: ConfigError."""
-        from dualpath_ray.engine.hbm.loopback import loopback_device
+        from dualpath_ray.engine.hbm.loopback import CnicLoopback, loopback_device
         from dualpath_ray.engine.hbm.pool_access import PoolAccess
 
-        loopback = self._spec.loopback
-        return PoolAccess(segment, None if loopback is None else loopback_device(loopback))
+        cnic, mark = self._spec.loopback, self._spec.loopback_mark
+        if cnic is None:
+            return PoolAccess(segment)
+        return PoolAccess(segment, partial(CnicLoopback, device=loopback_device(cnic), mark=mark))
 
     def _fetch(self, scheduler: Any, report: GroupReport, wait_s: float) -> list[tuple[Request, Decision]]:
         answer = scheduler.fetch.remote(report, wait_s) if wait_s > 0 else scheduler.fetch_now.remote(report)

@@ -15,11 +15,13 @@ import ray
 
 from dualpath_ray.base.errors import DualPathError, StorageError, TransportError
 from dualpath_ray.base.lanes import Lanes
+from dualpath_ray.base.mark import Mark
 from dualpath_ray.base.nic_choice import (
     AUTO,
     SNIC_KEY,
     NicChoice,
     both_roles,
+    can_mark,
     choose_cnics,
     choose_snic,
     named_device,
@@ -87,6 +89,7 @@ class NodeSpec:
     snic_lanes: Lanes
     cnic_lanes: Lanes
     tos: Mapping[TrafficClass, int]  # type of service of each class's packets between nodes
+    marks: Mapping[TrafficClass, Mark]  # the same of UCX's packets, by RDMA
     charged: bool  # False: oracle, no I/O is charged
     store: str
     store_root: str
@@ -151,6 +154,7 @@ class TrafficManager:
             one_host,
             self._help_of,
             spec.tos,
+            spec.marks if can_mark(self._carriers.ucx or host.nics) else {},
             ",".join(device.ucx_name for device in self._carriers.ucx) or None,
         )
         self._transport = make_transport(spec.transport, spec.node, self._segment, around)

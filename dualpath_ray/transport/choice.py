@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from dualpath_ray.base.errors import ConfigError, TransportError
+from dualpath_ray.base.mark import Mark
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.segment import Segment
 from dualpath_ray.transport.nixl import NixlTransport
@@ -60,9 +61,10 @@ class AutoTransport:
         device: str | None = None,
         one_host: bool = False,
         tos: Mapping[TrafficClass, int] | None = None,
+        marks: Mapping[TrafficClass, Mark] | None = None,
     ) -> None:
         """Args: address, device: of the compute NIC; one_host: no peer is elsewhere, so NIXL is not even loaded; tos: as of
-        SocketTransport.
+        SocketTransport; marks: as of NixlTransport.
         """
         self._node, self._segment = node, segment
         self._mine: dict[str, Transport] = {
@@ -74,7 +76,7 @@ class AutoTransport:
         self._nixl_works = False  # with some peer
         if not one_host:
             try:
-                self._mine["nixl"] = NixlTransport(node, segment, device)
+                self._mine["nixl"] = NixlTransport(node, segment, device, marks)
             except ConfigError as error:
                 self._not_here["nixl"] = str(error.__cause__ or error)
         self._chosen: dict[str, Transport] = {}

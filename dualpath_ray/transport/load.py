@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from dualpath_ray.base.mark import Mark
 from dualpath_ray.base.plugin import load_callable
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.segment import Segment
@@ -25,6 +26,7 @@ class Around:
     one_host: bool  # Ray has no other
     help_of: Callable[[str], AskPeer]  # how to ask a peer's traffic manager to take part in a copy
     tos: Mapping[TrafficClass, int] = field(default_factory=dict)  # type of service of each class's packets
+    marks: Mapping[TrafficClass, Mark] = field(default_factory=dict)  # of each class's packets by UCX
     device: str | None = None  # of the compute NICs, as UCX names them: eth1, or mlx5_0:1,mlx5_1:1; None: any
 
 
@@ -54,9 +56,9 @@ TRANSPORTS: dict[str, MakeTransport] = {
 }
 _OF_A_SYSTEM: dict[str, Callable[[str, Segment, Around], Transport]] = {
     "auto": lambda node, segment, around: AutoTransport(
-        node, segment, around.address, around.device, around.one_host, around.tos
+        node, segment, around.address, around.device, around.one_host, around.tos, around.marks
     ),
-    "nixl": lambda node, segment, around: NixlTransport(node, segment, around.device),
+    "nixl": lambda node, segment, around: NixlTransport(node, segment, around.device, around.marks),
     "sockets": lambda node, segment, around: SocketTransport(node, segment, around.address, around.tos),
     "collective": _collective,
     "rdt": _rdt,

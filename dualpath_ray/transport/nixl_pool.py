@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
+from dualpath_ray.base.mark import Mark
 from dualpath_ray.base.memory import address_of
 from dualpath_ray.base.nixl_agent import NixlFailedError, NixlUnendedError, end_agent, make_agent, run_transfer
 
@@ -34,9 +35,9 @@ class NixlPool:
     Raises NixlFailedError when a peer or a link failed; NixlUnendedError when bytes may move until ``end`` has returned.
     """
 
-    def __init__(self, node: str, pool: np.ndarray, device: str | None) -> None:
-        """Args: pool: uint8 [bytes]; device: as ``make_agent``. Raises: NixlMissingError, too."""
-        self._agent = make_agent(f"{node}-{uuid.uuid4().hex}", "UCX", device=device)
+    def __init__(self, node: str, pool: np.ndarray, device: str | None, mark: Mark | None = None) -> None:
+        """Args: pool: uint8 [bytes]; device, mark: as ``make_agent``. Raises: NixlMissingError, too."""
+        self._agent = make_agent(f"{node}-{uuid.uuid4().hex}", "UCX", device=device, mark=mark)
         self._tried = np.zeros(TRIAL_BYTES, np.uint8)  # where trials of peers go, and nobody reads
         self.address, self._tried_address = address_of(pool), address_of(self._tried)
         with _failing():  # as where RDMA may lock less memory than that

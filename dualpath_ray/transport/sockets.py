@@ -50,6 +50,7 @@ class SocketTransport:
         self._mine = threading.local()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._closed = False
         self._server = TcpServer(address, "pool-server", self._serve)
 
     def describe(self) -> bytes:
@@ -90,6 +91,7 @@ class SocketTransport:
     def close(self) -> None:
         self._server.close()
         with self._lock:
+            self._closed = True
             for connection in self._open:
                 end(connection)
                 connection.close()
@@ -122,10 +124,13 @@ class SocketTransport:
         except OSError as error:
             made.close()
             raise TransportError(f"{self._node} cannot reach {peer} at {where}: {error.strerror or error}") from error
-        mine[peer, tos] = made
         with self._lock:
-            self._open.add(made)
-        return made
+            if not self._closed:
+                self._open.add(made)
+                mine[peer, tos] = made
+                return made
+        made.close()
+        raise TransportError(f"{self._node} cannot reach {peer} at {where}: this end was closed")
 
     def _drop(self, peer: str, tos: int, connection: socket.socket) -> None:
         self._mine.connections.pop((peer, tos), None)

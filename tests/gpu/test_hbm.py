@@ -1,6 +1,7 @@
 """Every way of copying blocks to the GPU and back moves the right bytes, and no others."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 
 from dualpath_ray.base.errors import ConfigError, TransportError
 from dualpath_ray.base.nic_devices import read_devices
+from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.engine.hbm.calls import CopyCalls
 from dualpath_ray.engine.hbm.loopback import CnicLoopback, gpu_address, loopback_device
 from dualpath_ray.engine.hbm.page_lock import lock, unlock
 from dualpath_ray.engine.hbm.probe import measured, probe, ways
+from tests.unit.transport.two_agents import MARKS, PORTS, listening_ports
 
 pytestmark = [
     pytest.mark.gpu,
@@ -71,10 +74,10 @@ def test_the_probe_measures_every_way_and_leaves_the_pool_as_it_was():
 
 
 @contextmanager
-def loopback(pool):
+def loopback(pool, mark=None):
     pytest.importorskip("nixl", reason="NIXL is not installed")
     lock(pool)
-    way = CnicLoopback(pool, "lo")
+    way = CnicLoopback(pool, "lo", mark)
     try:
         with torch.cuda.stream(torch.cuda.Stream()):
             yield way
@@ -140,6 +143,14 @@ def test_a_copy_that_fails_is_told_and_holds_nobody_up():
         assert (buffer == 7).all()
 
 
+def test_the_loopbacks_agent_has_its_mark():
+    """UCX marks no packets over TCP: the ports on which an agent listens take the mark's place."""
+    before, traffic_class = listening_ports(), TrafficClass.KV_CACHE
+    with loopback(np.zeros(1 << 20, np.uint8), MARKS[traffic_class]):
+        ports = listening_ports() - before
+        assert ports and ports <= set(PORTS[traffic_class])
+
+
 def test_a_gpu_is_known_by_the_kernels_name_for_it():
     assert gpu_address() in [gpu.address for gpu in read_devices().gpus]
 
@@ -153,7 +164,7 @@ def test_the_probe_measures_the_loopback_beside_the_others_where_it_is_asked_for
     pytest.importorskip("nixl", reason="NIXL is not installed")
     pool = torch.empty(8 << 20, dtype=torch.uint8, pin_memory=True).random_().numpy()
     kept = pool.copy()
-    found = [p.way for p in probe(pool, 65536, 131072, 1 << 20, loopback="lo")]
+    found = [p.way for p in probe(pool, 65536, 131072, 1 << 20, loopback=partial(CnicLoopback, device="lo"))]
     assert [isinstance(way, CnicLoopback) for way in found].count(True) == 1
     assert (pool == kept).all()
     for way in found:

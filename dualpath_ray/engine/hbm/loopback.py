@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from dualpath_ray.base.errors import ConfigError, TransportError
+from dualpath_ray.base.mark import Mark
 from dualpath_ray.base.memory import address_of
 from dualpath_ray.base.nic_choice import AUTO, nearest_nics
 from dualpath_ray.base.nic_devices import read_devices
@@ -64,8 +65,8 @@ def gpu_address() -> str:
 class CnicLoopback(BlockCopy):
     """BlockCopy by a NIXL agent that reads and writes its own memory: page-locked slots, and HBM."""
 
-    def __init__(self, pool: np.ndarray, device: str) -> None:
-        """Args: pool: uint8 [bytes], where all host ranges are; device: as UCX knows it.
+    def __init__(self, pool: np.ndarray, device: str, mark: Mark | None = None) -> None:
+        """Args: pool: uint8 [bytes], where all host ranges are; device: as UCX knows it; mark: of its packets: they are KV.
 
         Raises: NixlMissingError; OSError without a CUDA driver; RuntimeError where a GPU may see a NIC's writes too late.
         """
@@ -74,7 +75,7 @@ class CnicLoopback(BlockCopy):
         self._flush = _FLUSH if _attribute(_CAN_FLUSH, self._gpu) else 0
         if not self._flush and _attribute(_ORDERING, self._gpu) < _ORDERED_FOR_OWNER:
             raise RuntimeError("this GPU can neither order nor flush what a NIC has written")
-        self._agent = make_agent(f"loopback-{uuid.uuid4().hex}", "UCX", device=device)
+        self._agent = make_agent(f"loopback-{uuid.uuid4().hex}", "UCX", device=device, mark=mark)
         self._agent.register_memory([(address_of(pool), pool.nbytes, 0, "")], "DRAM")
         self._registered: dict[int, tuple[int, int, Any]] = {}  # of HBM, by buffer id: (base, bytes, registration)
         self._changed = threading.Condition()

@@ -7,17 +7,17 @@ from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.memory import address_of
 from dualpath_ray.engine.hbm.page_lock import lock
 from dualpath_ray.engine.hbm.port import BlockCopy
-from dualpath_ray.engine.hbm.probe import choose, probe
+from dualpath_ray.engine.hbm.probe import MakeWay, choose, probe
 from dualpath_ray.kv.segment import Segment
 
 
 class PoolAccess:
     """``way`` copies Layer Blocks. ``tensor`` is the whole segment, uint8 [bytes]."""
 
-    def __init__(self, segment: Segment, loopback: str | None = None) -> None:
+    def __init__(self, segment: Segment, loopback: MakeWay | None = None) -> None:
         """Measures, by writing what is there back; no request may use the pool yet.
 
-        Args:   loopback: a compute NIC that may copy, too.
+        Args:   loopback: makes a compute NIC's way, which may copy, too.
 
         Raises: ConfigError when it cannot be page-locked, or there is no way to copy.
         """

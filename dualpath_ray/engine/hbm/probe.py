@@ -12,8 +12,10 @@ import torch
 from dualpath_ray.base.memory import address_of
 from dualpath_ray.engine.hbm.copy_engine import CopyEngine
 from dualpath_ray.engine.hbm.kernels import KernelCopy
-from dualpath_ray.engine.hbm.loopback import CnicLoopback
 from dualpath_ray.engine.hbm.port import BlockCopy, BlockList
+
+MakeWay = Callable[[np.ndarray], BlockCopy]
+"""From the pool where all host ranges are, uint8 [bytes], to a way of copying."""
 
 _log = logging.getLogger(__name__)
 THREAD_BLOCKS = (4, 8, 16)
@@ -32,15 +34,15 @@ class Probed:
     thread_blocks: int  # multiprocessors that it takes from the model; 0 for the copy engines
 
 
-def ways(pool: np.ndarray, loopback: str | None = None) -> list[BlockCopy]:
+def ways(pool: np.ndarray, loopback: MakeWay | None = None) -> list[BlockCopy]:
     """What can be tried here, those that take the fewest multiprocessors first.
 
-    Args: pool: where all host ranges are; loopback: a compute NIC, as UCX knows it, that is to be tried too.
+    Args: pool: where all host ranges are; loopback: makes a compute NIC's way, which is to be tried too.
     """
     found: list[BlockCopy] = []
     makers: list[Callable[[], BlockCopy]] = [CopyEngine, *(partial(KernelCopy, n) for n in THREAD_BLOCKS)]
     if loopback is not None:
-        makers.insert(1, lambda: CnicLoopback(pool, loopback))
+        makers.insert(1, partial(loopback, pool))
     for make in makers:
         try:
             found.append(make())
@@ -58,7 +60,7 @@ def choose(probed: Sequence[Probed]) -> Probed:
 
 
 def probe(
-    pool: np.ndarray, block_bytes: int, stride_bytes: int, total_bytes: int = 64 << 20, loopback: str | None = None
+    pool: np.ndarray, block_bytes: int, stride_bytes: int, total_bytes: int = 64 << 20, loopback: MakeWay | None = None
 ) -> list[Probed]:
     """Measure every way on blocks of ``block_bytes``, one of each slot of ``stride_bytes`` of a page-locked pool.
 

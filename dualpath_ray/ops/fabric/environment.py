@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dualpath_ray.base.mark import Mark
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.config.fabric import FabricConfig
 from dualpath_ray.config.roce import COMPUTE_CLASSES
@@ -13,14 +14,6 @@ KINDS = {"infiniband": "InfiniBand", "roce": "RoCE"}
 
 def env_name(traffic_class: TrafficClass) -> str:
     return f"env-{traffic_class.replace('_', '-')}.sh"
-
-
-def lane_variable(fabric: FabricConfig, traffic_class: TrafficClass) -> tuple[str, int]:
-    """The one variable that chooses the lane, and its value."""
-    prefix = "NCCL" if traffic_class is TrafficClass.MODEL_EXECUTION else "UCX"
-    if fabric.kind == "infiniband":
-        return f"{prefix}_IB_SL", fabric.cnic.service_levels[traffic_class]
-    return ("NCCL_IB_TC" if prefix == "NCCL" else "UCX_IB_TRAFFIC_CLASS"), fabric.roce.tos(traffic_class)
 
 
 def device_variable(cnics: Sequence[Cnic], traffic_class: TrafficClass) -> tuple[str, str]:
@@ -40,23 +33,23 @@ def _environment(fabric: FabricConfig, cnics: Sequence[Cnic], traffic_class: Tra
     collectives = traffic_class is TrafficClass.MODEL_EXECUTION
     who = "NCCL" if collectives else "UCX, and NIXL over it,"
     lines = headed(
-        KINDS[fabric.kind],
+        KINDS[fabric.network],
         f"environment that makes {who} send as {traffic_class}",
         "",
         f"Source it before the process starts, or put its variables into Ray's runtime_env: . ./{env_name(traffic_class)}",
     )
-    lane, value = lane_variable(fabric, traffic_class)
-    lines += ["", *comment(_lane_words(fabric, traffic_class)), f"export {lane}={value}"]
-    if fabric.kind == "roce" and collectives:
+    mark = fabric.mark(traffic_class)
+    lines += ["", *comment(_lane_words(fabric, traffic_class)), f"export {mark}"]
+    if fabric.network == "roce" and collectives:
         lines += comment("Its small control messages take the same one, unless NCCL_IB_FIFO_TC names another.")
     lines += ["", *_device_lines(cnics, traffic_class)]
     if not collectives:
-        lines += ["", *_nixl_lines(lane, value)]
+        lines += ["", *_nixl_lines(mark)]
     return joined(lines)
 
 
 def _lane_words(fabric: FabricConfig, traffic_class: TrafficClass) -> str:
-    if fabric.kind == "infiniband":
+    if fabric.network == "infiniband":
         unset = "it is 0" if traffic_class is TrafficClass.MODEL_EXECUTION else "UCX chooses one, as a rule 0"
         return f"Service level: lane {fabric.cnic.lanes.lane(traffic_class)}. Unset, {unset}, whoever's lane that is."
     dscp, priority = fabric.roce.dscp[traffic_class], fabric.roce.priorities[traffic_class]
@@ -78,9 +71,10 @@ def _device_lines(cnics: Sequence[Cnic], traffic_class: TrafficClass) -> list[st
     return [*comment("The compute NICs."), *note, f'export {variable}="{names}"']
 
 
-def _nixl_lines(lane: str, value: int) -> list[str]:
+def _nixl_lines(mark: Mark) -> list[str]:
     return comment(
         "NIXL has no lane of its own: UCX reads these while a backend is made. Two classes in one process are two agents,",
         "each with an option of its backend UCX in place of the variable, which would win where it is set:",
-        f'  agent.create_backend("UCX", {{"engine_config": "{lane.removeprefix("UCX_")}={value}"}})',
+        f'  agent.create_backend("UCX", {{"engine_config": "{str(mark).removeprefix("UCX_")}"}})',
+        "dualpath_ray's own agents need neither where fabric.kind is set: they take the lanes from the configuration.",
     )

@@ -27,7 +27,7 @@ def fabric_files(config: ClusterConfig, host: HostDevices) -> list[FabricFile]:
     Args: host: the machine that writes them; it may know both names of a device.
     """
     fabric, cnics = config.fabric, named_cnics(config.node.cnic, host)
-    if fabric.kind == "infiniband":
+    if fabric.network == "infiniband":
         texts = {
             infiniband.LANES: infiniband.lane_tables(fabric.cnic),
             infiniband.OPENSM: infiniband.opensm_conf(fabric.cnic),

@@ -55,7 +55,9 @@ def examine(
         findings.append(fit)
         if fit.verdict is Verdict.SAME:
             findings += (
-                _lanes(config, nic, port, ask) if config.fabric.kind == "infiniband" else _queues(config, nic, ask, sys)
+                _lanes(config, nic, port, ask)
+                if config.fabric.network == "infiniband"
+                else _queues(config, nic, ask, sys)
             )
     cnics = named_cnics(config.node.cnic, host)
     return findings + verify.environment_findings(config.fabric, cnics, environment)
@@ -75,7 +77,7 @@ def _compute_nics(config: ClusterConfig, host: HostDevices, sys: Path, findings:
             yield nic
     if names:
         return
-    layer = "InfiniBand" if config.fabric.kind == "infiniband" else "Ethernet"
+    layer = "InfiniBand" if config.fabric.network == "infiniband" else "Ethernet"
     fitting = [
         nic
         for nic in there

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.base.vl_tables import VlWeight
 from dualpath_ray.config.fabric import CnicLanes, FabricConfig
-from dualpath_ray.config.roce import COMPUTE_CLASSES, RoceConfig
+from dualpath_ray.config.roce import KV_CLASSES, RoceConfig
 from dualpath_ray.ops.fabric.devices import Cnic
-from dualpath_ray.ops.fabric.environment import device_variable, env_name, lane_variable
+from dualpath_ray.ops.fabric.environment import device_variable, env_name
 from dualpath_ray.ops.fabric.finding import Finding, Verdict
 from dualpath_ray.ops.fabric.infiniband import OPENSM
 from dualpath_ray.ops.fabric.read_back import NicQueues, PortTables
@@ -23,13 +23,13 @@ def port_finding(fabric: FabricConfig, name: str, link_layer: str | None, state:
 
     Args: link_layer, state: of the port, as sysfs has them ("InfiniBand", "4: ACTIVE").
     """
-    wanted = _LINK_LAYERS[fabric.kind]
+    wanted = _LINK_LAYERS[fabric.network]
     if link_layer != wanted:
         other = next((kind for kind, layer in _LINK_LAYERS.items() if layer == link_layer), None)
         remedy = f"set fabric.kind: {other}, or name another device" if other else "name another device"
         return Finding(name, f"its link is {link_layer or 'not known'}, configured {wanted}", Verdict.DIFFERS, remedy)
     if "ACTIVE" not in (state or ""):
-        remedy = "look at cable and subnet manager" if fabric.kind == "infiniband" else "bring its interface up"
+        remedy = "look at cable and subnet manager" if fabric.network == "infiniband" else "bring its interface up"
         return Finding(name, f"its port is {state or 'in no known state'}, not active", Verdict.DIFFERS, remedy)
     return Finding(name, f"{wanted}, port active", Verdict.SAME)
 
@@ -105,10 +105,9 @@ def global_class_finding(name: str, forced: int | None) -> Finding:
 def environment_findings(fabric: FabricConfig, cnics: Sequence[Cnic], environment: Mapping[str, str]) -> list[Finding]:
     """Variables of a process. One that is not set is a note: engines may have it."""
     findings = []
-    kv = [each for each in COMPUTE_CLASSES if each is not TrafficClass.MODEL_EXECUTION]
-    for classes in ([TrafficClass.MODEL_EXECUTION], kv):
-        by_value = {str(lane_variable(fabric, each)[1]): each for each in classes}
-        variable, remedy = lane_variable(fabric, classes[0])[0], f"source {env_name(classes[-1])} where engines start"
+    for classes in ((TrafficClass.MODEL_EXECUTION,), KV_CLASSES):
+        by_value = {fabric.mark(each).value: each for each in classes}
+        variable, remedy = fabric.mark(classes[0]).variable, f"source {env_name(classes[-1])} where engines start"
         findings.append(_variable(variable, by_value, environment, remedy))
         device, names = device_variable(cnics, classes[0])
         if names and all(cnic.known for cnic in cnics):

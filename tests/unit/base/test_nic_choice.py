@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.base.nic_choice import NicChoice, both_roles, choose_cnics, choose_snic, nearest_nics, ucx_devices
+from dualpath_ray.base.nic_choice import (
+    NicChoice,
+    both_roles,
+    can_mark,
+    choose_cnics,
+    choose_snic,
+    nearest_nics,
+    ucx_devices,
+)
 from dualpath_ray.base.nic_devices import HostDevices, NicDevice, read_devices
 from dualpath_ray.base.pci import PciPlace, distance
 from tests.unit.base.machines import FakeSys
@@ -188,3 +196,8 @@ def test_nobody_is_given_a_farther_device_than_the_nearest(gpus, nic_places):
     uses = [sum(nic is chosen for chosen, _ in found) for nic in nics]
     alike = len(set(gpus)) == 1 and len(set(nic_places)) == 1
     assert not alike or max(uses) - min(uses) <= 1, "equally near ones are shared out"
+
+
+def test_ucx_marks_packets_by_rdma_alone(server):
+    assert can_mark(server.nics) and not can_mark(HOST.nics) and not can_mark([])
+    assert not can_mark([NicDevice("ib0", "mlx5_0", rdma_up=False)])

@@ -46,3 +46,24 @@ def test_all_classes_may_share_a_lane():
 
 def test_packets_are_marked_where_the_network_tells_classes_apart_by_it():
     assert fabric({}).tos == {} and fabric({"kind": "roce"}).tos[TrafficClass.MODEL_EXECUTION] >> 2 == 46
+
+
+@pytest.mark.parametrize(
+    ("values", "urgent", "cache"),
+    [
+        ({"kind": "infiniband"}, "UCX_IB_SL=1", "UCX_IB_SL=2"),
+        ({"kind": "infiniband", "cnic": {"service_levels": {**LEVELS, "kv_urgent": 2}}}, "UCX_IB_SL=2", "UCX_IB_SL=2"),
+        ({"kind": "roce"}, "UCX_IB_TRAFFIC_CLASS=138", "UCX_IB_TRAFFIC_CLASS=106"),
+    ],
+    ids=str,
+)
+def test_kv_by_rdma_is_marked_with_what_its_network_goes_by(values, urgent, cache):
+    marks = fabric(values).marks
+    assert {each: str(mark) for each, mark in marks.items()} == {"kv_urgent": urgent, "kv_cache": cache}
+
+
+def test_nothing_is_marked_where_nobody_said_which_network_it_is():
+    """Service levels alone do not say so: emulated NICs have them, too."""
+    found = fabric({"cnic": {"service_levels": {**LEVELS, "kv_cache": 3}, "qos_vlarb_low": "0:192,1:192,2:64,3:192"}})
+    assert found.marks == found.tos == fabric({}).marks == {}
+    assert found.network == "infiniband" and str(found.mark(TrafficClass.KV_CACHE)) == "UCX_IB_SL=3", "for the files"

@@ -32,10 +32,6 @@ def test_control_packets_have_a_strict_queue_unless_they_have_no_dscp():
     assert config.queue_of_priority == (6, 6, 6, 3, 4, 5, 6, 6) and "strict" not in config.kind_of_queue.values()
 
 
-def test_kind_is_infiniband_unless_set():
-    assert parse_cluster(SMALLEST, "c.yaml").fabric.kind == "infiniband"
-
-
 @given(
     st.permutations(range(8)),
     st.lists(st.integers(0, 63), min_size=3, max_size=5, unique=True),

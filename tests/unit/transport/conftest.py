@@ -110,13 +110,15 @@ def make_pair() -> Iterator[MakePair]:
     sweep(system)
 
 
-OVER_TCP = "nixl over TCP"
+OVER_TCP, TWO_AGENTS = "nixl over TCP", "nixl over TCP, an agent for each class"
+_SPECS = {OVER_TCP: "nixl", TWO_AGENTS: "tests.unit.transport.two_agents:nixl_of_two_agents"}
 TRANSPORTS = [
     "auto",
     "shared_memory",
     "sockets",
     "nixl",
     OVER_TCP,
+    TWO_AGENTS,
     "dualpath_ray.examples.descriptor_transport:DescriptorTransport",
 ]
 
@@ -126,9 +128,12 @@ def transport_name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     name: str = request.param
     if name.startswith("nixl"):
         pytest.importorskip("nixl", reason="nixl is not installed (make setup EXTRAS=dev,nixl)")
-    if name == OVER_TCP:  # as between hosts; UCX reads it when an agent is made, and so do the processes of a test
+    if name in (
+        OVER_TCP,
+        TWO_AGENTS,
+    ):  # as between hosts; UCX reads it when an agent is made, and so do the processes of a test
         monkeypatch.setenv("UCX_TLS", "tcp,self")
-    return name.partition(" ")[0]
+    return _SPECS.get(name, name)
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_nixl_is_given_up_after_two_peers_if_it_has_reached_none(make_pair, monk
     tried = []
 
     class Nixl(SocketTransport):
-        def __init__(self, node, segment, device):
+        def __init__(self, node, segment, device, marks):
             super().__init__(node, segment)
 
         def connect(self, peer, description):

@@ -16,7 +16,7 @@ from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.transport.port import copier
 from tests.unit.transport.cases import CASES, UNIT, copied
-from tests.unit.transport.conftest import OVER_TCP, STAGING, batch
+from tests.unit.transport.conftest import OVER_TCP, STAGING, TWO_AGENTS, batch
 
 ranges = st.lists(
     st.tuples(st.integers(0, STAGING // UNIT - 1), st.integers(0, STAGING // UNIT - 1)),
@@ -68,7 +68,7 @@ def test_bytes_go_from_pool_to_pool(make_pair, transport_name):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("transport_name", ["sockets", "nixl", OVER_TCP], indirect=True)
+@pytest.mark.parametrize("transport_name", ["sockets", "nixl", OVER_TCP, TWO_AGENTS], indirect=True)
 def test_a_peer_that_dies_is_named_and_may_come_back(transport_name, make_pair, start_peer):
     """Where memory is shared there is nothing to notice: it outlives its owner."""
     pair = make_pair(transport_name)
@@ -111,6 +111,11 @@ def test_closing_ends_the_copies_that_are_under_way(transport_name, make_pair, s
         for done in copying:
             with pytest.raises(TransportError, match="p0.*d0"):
                 done.result()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(TransportError, match="p0.*d0"),
+    ):  # of a thread that had no copy yet
+        pool.submit(pair.transport.read, "d0", copies).result()
 
 
 def test_copies_of_every_class_move_the_same_bytes(pair):

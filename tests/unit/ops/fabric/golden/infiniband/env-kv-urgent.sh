@@ -13,3 +13,4 @@ export UCX_NET_DEVICES="mlx5_0:1,mlx5_1:1"
 # NIXL has no lane of its own: UCX reads these while a backend is made. Two classes in one process are two agents,
 # each with an option of its backend UCX in place of the variable, which would win where it is set:
 #   agent.create_backend("UCX", {"engine_config": "IB_SL=1"})
+# dualpath_ray's own agents need neither where fabric.kind is set: they take the lanes from the configuration.
