@@ -3,7 +3,7 @@
 #   make run          set up once, then the demo: a real model, single path against dual path
 #   make test         set up once, then lint, types and tests
 #   make test-slow    what needs root or more time: network namespaces, Ray clusters, Ray's own channels
-#   make test-netlab  needs root: several nodes over NICs that the kernel shapes, in two lanes
+#   make test-netlab  needs root, and a quiet machine: several nodes over NICs that the kernel shapes, in two lanes
 #
 # PYTHON=python3.12           the interpreter (3.11 to 3.14) that .venv is made from
 # TORCH='torch>=2.11,<2.14'   what is installed when no torch >= 2.11 is there already (the interpreter's own is used)
@@ -74,9 +74,10 @@ test: lint
 
 # What needs more than a virtual environment, or more time: network namespaces (root, iproute2), Ray clusters and channels.
 test-slow: setup
-	@$(BIN)/python -m pytest tests/slow -q $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/slow tests/netlab -m "not timing" -q $(PYTEST_ARGS)
 
-# Namespaces whose NICs are shaped by the kernel (tests/netlab/lab.py). Prints the speedups that it measures.
+# Namespaces whose NICs are shaped by the kernel (tests/netlab/lab.py), with what only a quiet machine shows: shares, round
+# trips, speedup. Prints what it measures.
 test-netlab: setup
 	@$(BIN)/python -m pytest tests/netlab -q -s $(PYTEST_ARGS)
 

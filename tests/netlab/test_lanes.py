@@ -11,7 +11,7 @@ import pytest
 from tests.netlab.lab import CNIC, HIGH, HIGH_TOS, LOW, Lab, lab, why_not
 
 REASON = why_not()
-pytestmark = [pytest.mark.timeout(180), pytest.mark.skipif(REASON is not None, reason=str(REASON))]
+pytestmark = [pytest.mark.timing, pytest.mark.timeout(180), pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 
 FLOW = Path(__file__).with_name("flow.py")
 PORT = 7000

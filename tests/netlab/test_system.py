@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
 
-SNIC_MBIT, CNIC_MBIT = 40, 1000
+SNIC_MBIT, CNIC_MBIT = 20, 1000
 NODES = ("p0", "d0", "d1")
 VALUES: dict[str, Any] = {
     "prefill_nodes": 1,
@@ -104,6 +104,7 @@ def test_each_byte_goes_over_its_nic_and_in_its_lane(cluster: Cluster, tmp_path:
         assert read <= received <= WITHIN * read
 
 
+@pytest.mark.timing
 def test_the_dual_path_gains_over_shaped_nics_what_it_gains_over_emulated_ones(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -1,84 +1,18 @@
-"""Engines that exchange model-execution traffic, each a process as in a system; over gloo."""
-
-import multiprocessing
-import queue
-import traceback
+"""Engines that exchange model-execution traffic over gloo."""
 
 import pytest
 
 from dualpath_ray.engine.expert_round import GroupPlace, splits
+from tests.unit.engine.expert_members import members_of, stop
 
 NODES = ("d0", "d0", "d1")
-LIMIT_S = 90
-
-
-class Member:
-    """Runs in a process of its own; the test tells it what to do."""
-
-    def __init__(self, rank):
-        context = multiprocessing.get_context("spawn")
-        self.orders, self.answers = context.Queue(), context.Queue()
-        self.process = context.Process(target=live, args=(rank, self.orders, self.answers), daemon=True)
-        self.process.start()
-
-    def ask(self, what, *arguments):
-        self.orders.put((what, arguments))
-
-    def answer(self):
-        said = self.answers.get(timeout=LIMIT_S)
-        assert not (isinstance(said, str) and said.startswith("Traceback")), said
-        return said
-
-
-def live(rank, orders, answers):
-    import torch
-
-    from dualpath_ray.base.errors import TransportError
-    from dualpath_ray.engine.expert_group import ExpertGroup, GroupStore
-
-    torch.set_num_threads(1)
-    posted, failures, group, store = [], queue.SimpleQueue(), None, None
-
-    def post(nbytes):
-        posted.append(nbytes)
-        return lambda: 0.0
-
-    try:
-        while True:
-            what, arguments = orders.get()
-            if what == "open":
-                store = GroupStore("127.0.0.1")
-                answers.put(store.port)
-            elif what == "join":
-                group = ExpertGroup(GroupPlace(rank, NODES, "127.0.0.1", *arguments), "cpu", post, failures.put)
-                answers.put("joined")
-            elif what == "exchange":
-                try:
-                    for nbytes in arguments:
-                        assert group.exchange(nbytes) > 0
-                    answers.put("through")
-                except TransportError as error:
-                    answers.put(str(error))
-            elif what == "posted":
-                answers.put(list(posted))
-            elif what == "failure":
-                answers.put(failures.get(timeout=LIMIT_S))
-    except Exception:
-        answers.put(traceback.format_exc())
 
 
 @pytest.fixture
 def members():
-    made = [Member(rank) for rank in range(len(NODES))]
-    made[0].ask("open")
-    port = made[0].answer()
-    for member in made:
-        member.ask("join", port, "lo", 184, {})
-    assert [member.answer() for member in made] == ["joined"] * len(NODES)
+    made = members_of(NODES, "cpu")
     yield made
-    for member in made:
-        member.process.kill()
-        member.process.join(10)
+    stop(made)
 
 
 def test_bursts_of_any_member_go_through_whatever_the_others_do(members):
