@@ -1,38 +1,52 @@
-"""The TCP sockets that libraries of this process have open, and a mark for those that a library cannot be told to mark."""
+"""TCP connections that libraries of this process have open, and the type of service of their packets."""
 
 import os
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+_MAPPED = "::ffff:"  # before an IPv4 address of a socket that takes both kinds
+Endpoint = tuple[str, int]
+"""Address and port."""
 
 
-def tcp_sockets() -> set[tuple[int, int]]:
-    """(descriptor, inode) of each that is connected."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError), _opened(int(name)) as opened:
-            if opened.type == socket.SOCK_STREAM and opened.family in (socket.AF_INET, socket.AF_INET6):
-                opened.getpeername()
-                found.add((int(name), os.fstat(opened.fileno()).st_ino))
-    return found
+@dataclass(frozen=True, slots=True)
+class Connection:
+    descriptor: int
+    local: Endpoint
+    peer: Endpoint
 
 
-def mark(sockets: Iterable[tuple[int, int]], tos: int) -> int:
-    """Set the type of service of their packets; how many there were. One that is closed meanwhile is left alone."""
-    count = 0
-    for descriptor, inode in sockets:
-        with suppress(OSError), _opened(descriptor) as opened:
-            if os.fstat(opened.fileno()).st_ino == inode:
-                opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
-                count += 1
-    return count
+def tcp_connections() -> list[Connection]:
+    """Of this process."""
+    found = psutil.Process().net_connections("tcp")
+    return [
+        Connection(each.fd, _plain(each.laddr), _plain(each.raddr)) for each in found if each.raddr and each.fd >= 0
+    ]
 
 
-def _opened(descriptor: int) -> socket.socket:
-    """The same socket under another descriptor. Raises: OSError when it is none."""
-    other = os.dup(descriptor)
-    try:
-        return socket.socket(fileno=other)
-    except OSError:
-        os.close(other)
-        raise
+def between(mine: Iterable[Connection], theirs: Iterable[tuple[Endpoint, Endpoint]]) -> list[Connection]:
+    """Those of this process whose other end is among (local, peer) of others. Pure."""
+    ends = {(peer, local) for local, peer in theirs}
+    return [each for each in mine if (each.local, each.peer) in ends]
+
+
+def set_tos(connection: Connection, tos: int) -> None:
+    """Mark its packets. Nothing happens when it is closed meanwhile."""
+    with suppress(OSError):
+        descriptor = os.dup(connection.descriptor)
+        blocking = os.get_blocking(descriptor)
+        with socket.socket(fileno=descriptor) as opened:
+            os.set_blocking(descriptor, blocking)  # Python may change it, and it is the library's too
+            if (_plain(opened.getsockname()), _plain(opened.getpeername())) != (connection.local, connection.peer):
+                return
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+            if opened.family == socket.AF_INET6:
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
+
+
+def _plain(address: tuple[str, int]) -> Endpoint:
+    return address[0].removeprefix(_MAPPED), address[1]

@@ -10,7 +10,7 @@ import ray
 
 from dualpath_ray.base.errors import ConfigError, DualPathError, SystemDiedError
 from dualpath_ray.base.types import Role
-from dualpath_ray.cluster.expert_group import exchanges, join_group
+from dualpath_ray.cluster.expert_group import group_places
 from dualpath_ray.cluster.fingerprint import code_fingerprint, fingerprint
 from dualpath_ray.cluster.leftovers import kept_dir, sweep_dead, temporary_dir
 from dualpath_ray.cluster.placement import Placement, RaySession
@@ -241,12 +241,15 @@ def _wire(system: System, progress: Progress) -> None:
     slowest_link = min(links) if all(links) else None
     limits = plan.fetch_limits(system.profile, slowest_link)
     _wait([handles.scheduler.set_limits.remote(limits)], "the scheduler", timeout)
-    _wait([e.start.remote(handles.scheduler) for e in engines.values()], "an engine", timeout)
-    for role, members in ((Role.PREFILL, handles.prefill), (Role.DECODE, handles.decode)):
-        if exchanges(config, role):
-            join_group(
-                config, role, handles.traffic, list(members.values()), lambda refs, who: _wait(refs, who, timeout)
-            )
+    group_of = [
+        place
+        for role, members in ((Role.PREFILL, handles.prefill), (Role.DECODE, handles.decode))
+        for place in group_places(
+            config, role, handles.traffic, list(members.values()), lambda refs, who: _wait(refs, who, timeout)
+        )
+    ]
+    starts = [e.start.remote(handles.scheduler, place) for e, place in zip(engines.values(), group_of, strict=True)]
+    _wait(starts, "an engine", timeout)
 
 
 def _shared_devices(handles: Handles, timeout_s: float) -> list[str]:

@@ -82,6 +82,8 @@ class _Engine(ABC):
             gc.enable()
         gc.freeze()  # nor does a later look take them in, which would hold up a forward
         self._spec = spec
+        if spec.all_to_all_bytes:  # before a profile is taken: bursts need a break after each layer
+            self.adapter.after_layer(self._after_layer)
         self._events = EventBuffer()
         self._failure = ""
         self._stopping = False
@@ -99,17 +101,16 @@ class _Engine(ABC):
         self._profile = self._profile or measured
         return self._profile.to_dict()
 
-    def start(self, scheduler: Any) -> None:
-        """Link up with the node's traffic manager and begin to fetch work.
+    def start(self, scheduler: Any, place: GroupPlace | None) -> None:
+        """Link up with the node's traffic manager, join the group of engines if there is one, and begin to fetch work.
 
-        Raises: TransportError when the traffic manager is not there.
+        Raises: TransportError when the traffic manager is not there, or not all members are.
         """
         spec = self._spec
         segment = Segment.attach(segment_path(spec.system, spec.node))
         self._link = Link.dial(link_path(spec.system, spec.node), f"engine:{spec.engine}")
         if spec.all_to_all_bytes:
             self._collectives = Collectives(spec.engine, spec.all_to_all_bytes, self._link.send)
-            self.adapter.after_layer(self._collectives.run)
         self._loop = self._make_loop(segment)
         if spec.engine == 0:
             self._group = GroupLeader(
@@ -126,8 +127,10 @@ class _Engine(ABC):
             )
         else:
             self._group = GroupMember(spec.engine, self._link.send, self._dispatch)
-        threading.Thread(target=self._run, name=f"{spec.role}-loop", daemon=True).start()
         read_all(self._link, self._on_message, self._on_link_end, "link")
+        if place is not None and self._collectives is not None:
+            self._collectives.join(place, spec.device, self._fail)
+        threading.Thread(target=self._run, name=f"{spec.role}-loop", daemon=True).start()
         if isinstance(self._group, GroupLeader):
             self._group.start()
 
@@ -138,11 +141,9 @@ class _Engine(ABC):
         self._group_store = GroupStore(host)
         return self._group_store.port
 
-    def join_group(self, place: GroupPlace) -> None:
-        """After ``start``: exchange model-execution traffic with the others. Raises: TransportError."""
-        assert self._collectives is not None
-        who = f"engine {self._spec.node}/e{self._spec.engine}"
-        self._collectives.join(place, self._spec.device, lambda reason: self._fail(f"{who}: {reason}"))
+    def _after_layer(self, num_tokens: int) -> None:
+        if self._collectives is not None:
+            self._collectives.run(num_tokens)
 
     def collective_times(self) -> list[tuple[float, float]]:
         """As of ``Collectives.take_times``."""

@@ -1,20 +1,22 @@
 """Who is who among engines that share a model's experts, and how the bytes of a round are divided. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+PIECE_BYTES = 16 << 20  # that a member sends at a time: what a group's memory has room for
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPlace:
     """An engine's place in its group."""
 
+    who: str  # the engine, for errors
     rank: int
     nodes: tuple[str, ...]  # that each rank is on
     host: str  # where the store of the group listens
     port: int
-    interface: str | None  # of the compute NIC, for TCP; None: the libraries choose
     tos: int  # type of service of TCP packets
-    environment: Mapping[str, str]  # of NCCL, where the operator has set none
+    environment: Mapping[str, str]  # of gloo and NCCL
 
     @property
     def size(self) -> int:
@@ -27,6 +29,14 @@ class GroupPlace:
         """
         elsewhere = [node != self.nodes[self.rank] for node in self.nodes]
         return sum(out + back for out, back, far in zip(send, receive, elsewhere, strict=True) if far)
+
+
+def pieces(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """A round's bytes in parts of no more than ``PIECE_BYTES`` of any member. Args: sizes: as of ``splits``."""
+    left = list(sizes)
+    while any(left):
+        yield [min(each, PIECE_BYTES) for each in left]
+        left = [max(0, each - PIECE_BYTES) for each in left]
 
 
 def splits(sizes: Sequence[int], rank: int) -> tuple[list[int], list[int]]:

@@ -115,7 +115,7 @@ class ModelAdapter:
         return self.forward([[token] for token in token_ids], starts, kv, range(len(token_ids)))
 
     def after_layer(self, act: Callable[[int], None]) -> None:
-        """As of ``Adapter``. Decode steps are launched from here on: a recorded one calls nobody."""
+        """As of ``Adapter``. On a GPU it waits for each layer, and decode steps are launched: a recorded one calls nobody."""
         self._graphs = None
 
         def computed(layer: torch.nn.Module, args: tuple[torch.Tensor, ...], output: object) -> None:

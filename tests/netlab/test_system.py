@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -38,6 +38,7 @@ VALUES: dict[str, Any] = {
 REAL = {"node": {"snic": SNIC, "cnic": CNIC}, "transport": "sockets", "fabric": {"kind": "roce"}}
 RATES = {"node": {"snic_bps": f"{SNIC_MBIT} Mbps", "cnic_bps": f"{CNIC_MBIT} Mbps"}}
 WITHIN = 1.05  # headers, acknowledgements and what the libraries say to one another
+SETUP_BYTES = 50_000  # of connections, before there is anything to say
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +72,32 @@ def moved(before: list[Any], after: list[Any], pick: Any) -> list[int]:
     return [pick(now) - pick(then) for then, now in zip(before, after, strict=True)][: len(NODES)]
 
 
+class Row(NamedTuple):
+    """Bytes of a node: sent in the low and the high lane of its compute NIC, and received by its storage NIC."""
+
+    low: int
+    high: int
+    blocks: int
+
+    def agrees(self, ours: "Row") -> bool:
+        """Whether devices that count this carried no more, and no less."""
+        return all(our <= counted <= WITHIN * our + SETUP_BYTES for our, counted in zip(ours, self, strict=True))
+
+    def __repr__(self) -> str:
+        return "/".join(f"{each / 1e6:.2f}" for each in self) + " MB"
+
+
+def sent(run: dict[str, Any], node: str) -> Row:
+    out = dict(run["class_bytes"][f"{node}/cnic0/out"])
+    model = out.pop("model_execution", 0)
+    return Row(sum(out.values()), model, run["snic_bytes"][node])
+
+
 @pytest.mark.parametrize("transport", ["sockets", "nixl"])
 def test_each_byte_goes_over_its_nic_and_in_its_lane(cluster: Cluster, tmp_path: Path, transport: str) -> None:
     """KV in the low lane of compute NICs, what decode engines exchange in the high one, blocks over storage NICs: to 5 %."""
+    if transport == "nixl":
+        pytest.importorskip("nixl", reason="nixl is not installed")
     engine = {"cpus": 0.5, "all_to_all_bytes": "64 KiB"}
     config = {**VALUES, **REAL, "engine": engine, "transport": transport}
     lanes, storage, control = cluster.sent(), cluster.devices(SNIC), cluster.devices(MGMT)
@@ -83,25 +107,20 @@ def test_each_byte_goes_over_its_nic_and_in_its_lane(cluster: Cluster, tmp_path:
     high, low = moved(lanes, after, lambda sent: sent[HIGH]), moved(lanes, after, lambda sent: sent[LOW])
     came = moved(storage, cluster.devices(SNIC), lambda both: both[0])
     controlled = moved(control, cluster.devices(MGMT), lambda both: both[1])
-    rows = sorted(zip(low, high, came, controlled, strict=True))  # Ray chooses which decode node is where
-    ours = []
-    for node in NODES:
-        sent = dict(run["class_bytes"][f"{node}/cnic0/out"])
-        model = sent.pop("model_execution", 0)
-        ours.append((sum(sent.values()), model, run["snic_bytes"][node], node))
-    for (*mine, node), row in zip(sorted(ours), rows, strict=True):
-        kv, model, blocks = (
-            f"{our / 1e6:.1f} of {counted / 1e6:.1f} MB" for our, counted in zip(mine, row, strict=False)
-        )
-        print(
-            f"{transport}, {node}: KV is {kv} of the low lane, collectives {model} of the high one, blocks {blocks} "
-            f"that came over the storage NIC; control traffic: {row[3] / 1e6:.1f} MB"
-        )
-    for (kv, model, read, node), (low_bytes, high_bytes, received, _) in zip(sorted(ours), rows, strict=True):
-        assert kv <= low_bytes <= WITHIN * kv
-        assert model <= high_bytes <= WITHIN * model
-        assert (model == 0) == (node == "p0"), "it has nobody to exchange with"
-        assert read <= received <= WITHIN * read
+    rows = [Row(*row) for row in zip(low, high, came, strict=True)]
+    ours = [sent(run, node) for node in NODES]
+    # Ray chooses which decode node is where: there is one way in which all agree.
+    found = [
+        order
+        for order in ((0, 1, 2), (0, 2, 1))
+        if all(rows[at].agrees(our) for at, our in zip(order, ours, strict=True))
+    ]
+    print(
+        f"{transport}: ours {ours}, on the devices {rows}, {sum(controlled) / 1e6:.1f} MB of control traffic beside them"
+    )
+    assert found
+    assert ours[0].high == 0, "the prefill engine has nobody to exchange with"
+    assert all(our.high > 0 for our in ours[1:])
 
 
 @pytest.mark.timing

@@ -4,10 +4,11 @@ import pytest
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.types import Role
-from dualpath_ray.cluster.expert_group import all_to_all_bytes, exchanges, nccl_environment
+from dualpath_ray.cluster.expert_group import all_to_all_bytes, environment, exchanges
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.fabric import FabricConfig
 from dualpath_ray.config.load import parse_cluster
+from dualpath_ray.traffic.actor import CnicAt
 
 EMULATED = {"cnic_bps": "2 GB/s"}
 
@@ -63,10 +64,14 @@ def test_traffic_that_nothing_would_carry_is_refused_in_one_sentence(engine, mor
     assert says in text and text.startswith("c.yaml: ") and "\n" not in text
 
 
-def test_nccl_is_kept_on_the_compute_nic_and_in_its_lane():
-    assert nccl_environment(FabricConfig(), None) == {}
-    assert nccl_environment(FabricConfig(kind="infiniband"), "mlx5_1:1") == {
+def test_gloo_and_nccl_are_kept_on_the_compute_nic_and_nccl_in_its_lane():
+    assert environment(FabricConfig(), CnicAt("10.0.0.1", None, None)) == {}
+    assert environment(FabricConfig(), CnicAt("10.0.0.1", "eth1", None)) == {
+        "GLOO_SOCKET_IFNAME": "eth1",
+        "NCCL_SOCKET_IFNAME": "=eth1",  # without =, eth10 too
+    }
+    assert environment(FabricConfig(kind="infiniband"), CnicAt("10.0.0.1", None, "mlx5_1:1")) == {
         "NCCL_IB_SL": "0",
         "NCCL_IB_HCA": "=mlx5_1:1",
     }
-    assert nccl_environment(FabricConfig(kind="roce"), None) == {"NCCL_IB_TC": str(46 * 4 + 2)}
+    assert environment(FabricConfig(kind="roce"), CnicAt("10.0.0.1", None, None)) == {"NCCL_IB_TC": str(46 * 4 + 2)}

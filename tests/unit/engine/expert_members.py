@@ -3,11 +3,16 @@
 import multiprocessing
 import os
 import queue
+import socket
+import threading
+import time
 import traceback
+from datetime import timedelta
 
 from dualpath_ray.engine.expert_round import GroupPlace
 
 LIMIT_S = 90
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "=lo"}
 
 
 class Member:
@@ -28,12 +33,18 @@ class Member:
         return said
 
 
+def tos_of(connection):
+    with socket.socket(fileno=os.dup(connection.descriptor)) as opened:
+        return opened.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
+
+
 def live(rank, nodes, device, orders, answers):
     if device == "cuda":  # as Ray gives an engine its GPU
         os.environ["CUDA_VISIBLE_DEVICES"] = str(rank)
     import torch
 
     from dualpath_ray.base.errors import TransportError
+    from dualpath_ray.base.open_sockets import tcp_connections
     from dualpath_ray.engine.expert_group import ExpertGroup, GroupStore
 
     torch.set_num_threads(1)
@@ -50,8 +61,14 @@ def live(rank, nodes, device, orders, answers):
                 store = GroupStore("127.0.0.1")
                 answers.put(store.port)
             elif what == "join":
-                group = ExpertGroup(GroupPlace(rank, nodes, "127.0.0.1", *arguments), device, post, failures.put)
+                port, tos, limit_s = arguments
+                place = GroupPlace(f"engine {nodes[rank]}/{rank}", rank, nodes, "127.0.0.1", port, tos, LOOPBACK)
+                group = ExpertGroup(place, device, post, failures.put, timedelta(seconds=limit_s))
                 answers.put("joined")
+            elif what == "tos":
+                answers.put([tos_of(connection) for connection in tcp_connections()])
+            elif what == "close soon":
+                threading.Timer(*arguments, group.close).start()
             elif what == "exchange":
                 try:
                     for nbytes in arguments:
@@ -67,13 +84,15 @@ def live(rank, nodes, device, orders, answers):
         answers.put(traceback.format_exc())
 
 
-def members_of(nodes, device):
-    """A group of as many."""
+def members_of(nodes, device, tos=184, limit_s=60):
+    """A group of as many; the first, which has the store, joins last."""
     members = [Member(rank, nodes, device) for rank in range(len(nodes))]
     members[0].ask("open")
     port = members[0].answer()
-    for member in members:
-        member.ask("join", port, "lo", 184, {})
+    for member in reversed(members):
+        if member is members[0]:
+            time.sleep(1)
+        member.ask("join", port, tos, limit_s)
     assert [member.answer() for member in members] == ["joined"] * len(nodes)
     return members
 

@@ -1,5 +1,9 @@
 """Engines that exchange model-execution traffic over gloo."""
 
+import os
+import signal
+import time
+
 import pytest
 
 from dualpath_ray.engine.expert_round import GroupPlace, splits
@@ -23,7 +27,7 @@ def test_bursts_of_any_member_go_through_whatever_the_others_do(members):
         member.ask("posted")
     expected = []
     for rank in range(3):
-        place = GroupPlace(rank, NODES, "", 1, None, 0, {})
+        place = GroupPlace("", rank, NODES, "", 1, 0, {})
         expected.append([place.over_cnic_bytes(*splits([1001, 0, 0], rank))])
     assert [member.answer() for member in members] == expected == [[500], [0], [500]]
 
@@ -39,12 +43,62 @@ def test_bursts_of_any_member_go_through_whatever_the_others_do(members):
     assert totals[2] == to_last + sent[2] and sum(totals) == 2 * totals[2]
 
 
-def test_a_member_that_dies_fails_the_bursts_of_the_others_by_name(members):
+def test_every_connection_between_members_is_marked(members):
+    """Of gloo and of the store, whenever it was made; the processes have no others."""
+    for member in members:
+        member.ask("tos")
+        marks = member.answer()
+        assert set(marks) == {184} and len(marks) >= 3 + 2  # to the store, and to each other member
+
+
+def test_without_a_mark_none_is_set():
+    made = members_of(NODES[:2], "cpu", tos=0)
+    try:
+        made[1].ask("tos")
+        assert set(made[1].answer()) == {0}
+    finally:
+        stop(made)
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_member_that_dies_ends_the_group_of_the_others(members, who):
+    """The first one has the store too. Each says which engine lost its group."""
+    members[who].process.kill()
+    members[who].process.join(10)
+    left = [member for rank, member in enumerate(members) if rank != who]
+    names = [f"engine {NODES[rank]}/{rank} has lost its group: " for rank in range(3) if rank != who]
+    for member, name in zip(left, names, strict=True):
+        member.ask("exchange", 1000)
+        assert member.answer().startswith(name)
+        member.ask("failure")
+        assert member.answer().startswith(name)
+        member.ask("exchange", 1)
+        assert member.answer().startswith(name)
+
+
+def test_a_member_that_dies_in_the_middle_of_a_round_fails_its_burst(members):
+    os.kill(members[1].process.pid, signal.SIGSTOP)
+    members[0].ask("exchange", 64 << 20)
+    time.sleep(1)
     members[1].process.kill()
-    members[1].process.join(10)
+    assert members[0].answer().startswith("engine d0/0 has lost its group: ")
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_member_that_is_silent_fails_the_bursts_of_the_others(who):
+    """Even the one that has the store, without which no round begins."""
+    made = members_of(NODES[:2], "cpu", limit_s=3)
+    try:
+        os.kill(made[who].process.pid, signal.SIGSTOP)
+        other = 1 - who
+        made[other].ask("exchange", 1000)
+        assert made[other].answer().startswith(f"engine d0/{other} has lost its group: ")
+    finally:
+        stop(made)
+
+
+def test_an_engine_that_ends_in_the_middle_of_a_round_does_not_hang(members):
+    os.kill(members[1].process.pid, signal.SIGSTOP)
+    members[0].ask("close soon", 1)
     members[0].ask("exchange", 1000)
-    assert members[0].answer().startswith("the group of engines has ended: ")
-    members[0].ask("failure")
-    assert members[0].answer().startswith("the group of engines has ended: ")
-    members[2].ask("exchange", 1)
-    assert members[2].answer().startswith("the group of engines has ended: ")
+    assert members[0].answer() == "engine d0/0 ends"
