@@ -13,6 +13,7 @@ from typing import Any
 from dualpath_ray.base.errors import TransportError
 from dualpath_ray.engine.adapter import Adapter
 from dualpath_ray.engine.describe import ModelDescription
+from dualpath_ray.engine.timed import DeviceTime, sleep_until
 from dualpath_ray.traffic.messages import Collective, CollectiveDone
 
 _KEPT = 100_000  # of the last times
@@ -21,9 +22,11 @@ _KEPT = 100_000  # of the last times
 class Collectives:
     """Of one engine."""
 
-    def __init__(self, engine: int, bytes_per_token: int, send: Callable[[Any], None]) -> None:
-        """Args: bytes_per_token: sent, and received, in a layer."""
-        self._engine, self._bytes_per_token, self._send = engine, bytes_per_token, send
+    def __init__(
+        self, engine: int, bytes_per_token: int, send: Callable[[Any], None], device: DeviceTime | None = None
+    ) -> None:
+        """Args: bytes_per_token: sent, and received, in a layer; device: that computes, if it does so by itself."""
+        self._engine, self._bytes_per_token, self._send, self._device = engine, bytes_per_token, send, device
         self._done: queue.SimpleQueue[CollectiveDone | None] = queue.SimpleQueue()
         self._op = 0
         self._times: deque[tuple[float, float]] = deque(maxlen=_KEPT)
@@ -31,13 +34,15 @@ class Collectives:
     def run(self, num_tokens: int) -> None:
         """A layer's burst; returns when it is through. Raises: TransportError when the traffic manager is gone."""
         self._op += 1
-        began = time.perf_counter()
-        self._send(Collective(self._engine, self._op, num_tokens * self._bytes_per_token))
+        posted_s = self._device.at_s if self._device else time.monotonic()
+        self._send(Collective(self._engine, self._op, num_tokens * self._bytes_per_token, posted_s))
         done = self._done.get()  # ends with the link, if not before
         if done is None:
             raise TransportError("the link to the traffic manager has ended, and a collective with it")
         assert done.op == self._op
-        self._times.append((done.took_s, time.perf_counter() - began))
+        wait_until = self._device.wait_until if self._device else sleep_until
+        wait_until(done.end_s)  # it is told ahead
+        self._times.append((done.took_s, time.monotonic() - posted_s))
 
     def take_times(self) -> list[tuple[float, float]]:
         """(seconds on the wire by the NIC's schedule, seconds that the engine waited) of each burst since the last call."""

@@ -36,6 +36,23 @@ class _Table:
                 return True
         return False
 
+    def run(self, waiting: Sequence[int], units: int) -> int:
+        """Packets that the current lane may send, of so many units each, while nothing comes: its turn, or all it has."""
+        own = len(self._entries) - 1  # of the others' entries; one more of the same lane would have a turn of its own
+        for _, vl, _ in self._entries[:own]:
+            if waiting[vl]:
+                return min(waiting[self.vl], -(-self.left // units))  # one may begin while anything is left
+        return waiting[self.vl]  # nobody else has a packet: one turn follows the other
+
+    def sent(self, packets: int, units: int) -> None:
+        """So many packets of the current lane went; a turn that came to it again meanwhile had its full weight."""
+        self.left -= packets * units
+        if self.left + units <= 0:  # the last one began when nothing was left
+            weight = self._entries[-1][2]
+            more = packets - -(-(self.left + packets * units) // units)  # after the turn that was under way
+            turn = -(-weight // units)
+            self.left = weight - ((more - 1) % turn + 1) * units
+
 
 class Arbiter:
     """The arbiter of one direction of a port. The same questions in the same order have the same answers.
@@ -59,15 +76,17 @@ class Arbiter:
         table = self._turn(heads)
         if table is None:
             return None
-        self._count(table, -(-heads[table.vl] // UNIT_BYTES))
+        self._count(table, 1, -(-heads[table.vl] // UNIT_BYTES))
         return table.vl
 
-    def next_run(self, waiting: Sequence[int], packet_bytes: Sequence[int]) -> tuple[int, int] | None:
+    def next_run(self, waiting: Sequence[int], packet_bytes: Sequence[int], most: int) -> tuple[int, int] | None:
         """(lane, packets) that go next, one after the other: what as many calls of ``next`` would say, decided at once.
 
-        A run ends with the lane's turn at the latest, so the next one may be the same lane's. None as ``next`` has it.
+        A run ends with the lane's turn at the latest, if others of its table wait, so the next one may be the same
+        lane's. None as ``next`` has it.
 
         Args: waiting: packets of one size at the front of each lane's queue. packet_bytes: that size, at least 1.
+            most: packets that are asked for, at least 1.
         """
         spent = self._high_left <= 0
         table = self._turn(waiting)
@@ -75,15 +94,13 @@ class Arbiter:
             return None
         vl = table.vl
         units = -(-packet_bytes[vl] // UNIT_BYTES)
-        packets = -(-table.left // units)  # one may begin while anything is left
-        if waiting[vl] < packets:
-            packets = waiting[vl]
+        packets = min(most, table.run(waiting, units))
         if table is self._high:
             if packets * units > self._high_left:
                 packets = -int(-self._high_left // units)
         elif spent:
             packets = 1  # then it is the high table's turn
-        self._count(table, packets * units)
+        self._count(table, packets, units)
         return vl, packets
 
     def _turn(self, waiting: Sequence[int]) -> _Table | None:
@@ -97,9 +114,9 @@ class Arbiter:
             return high
         return None
 
-    def _count(self, table: _Table, units: int) -> None:
-        table.left -= units
+    def _count(self, table: _Table, packets: int, units: int) -> None:
+        table.sent(packets, units)
         if table is self._high:
-            self._high_left -= units
+            self._high_left -= packets * units
         else:
             self._high_left = self._limit

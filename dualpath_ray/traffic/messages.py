@@ -296,19 +296,24 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Collective:
-    """An engine's part of a collective: so many bytes leave over its compute NIC, and as many come."""
+    """An engine's part of a collective: so many bytes leave over its compute NIC, and as many come.
+
+    ``posted_s``: when, in seconds of this host's monotonic clock; the NIC has it from then on, whenever this arrives.
+    """
 
     engine: int
     op: int
     nbytes: int
+    posted_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class CollectiveDone:
-    """They are through. ``took_s``: by the NIC's schedule, from the time that they were asked for."""
+    """They are through at ``end_s``, which may be to come. ``took_s``: by the NIC's schedule, since it has them."""
 
     op: int
     took_s: float
+    end_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def test_asking_when_nobody_has_a_packet_changes_nothing(tables, packet_bytes, t
     asked, heads, sent = Arbiter(tables), [packet_bytes.get(vl, 0) for vl in range(15)], []
     for _ in range(60):
         for _ in range(times):
-            assert asked.next([0] * 15) is None and asked.next_run([0] * 15, [MTU] * 15) is None
+            assert asked.next([0] * 15) is None and asked.next_run([0] * 15, [MTU] * 15, 1) is None
         sent.append(asked.next(heads))
     if sent[0] is not None:
         assert sent == first(60, tables, packet_bytes)
@@ -234,17 +234,17 @@ class Queues:
         return [next((n for n, size in enumerate(lane) if size != lane[0]), len(lane)) for lane in self.lanes]
 
 
-@given(tables, traffic)
-def test_a_run_is_what_the_packets_would_have_been_one_by_one(tables, traffic):
+@given(tables, traffic, st.integers(1, 50))
+def test_a_run_is_what_the_packets_would_have_been_one_by_one(tables, traffic, most):
     by_run, by_packet, queues = Arbiter(tables), Arbiter(tables), Queues()
     for arrivals in [*traffic, *([[]] * 400)]:
         queues.arrive(arrivals)
-        run = by_run.next_run(queues.waiting, queues.heads)
+        run = by_run.next_run(queues.waiting, queues.heads, most)
         if run is None:
             assert by_packet.next(queues.heads) is None
             continue
         vl, packets = run
-        assert 1 <= packets <= queues.waiting[vl]
+        assert 1 <= packets <= min(most, queues.waiting[vl])
         for _ in range(packets):
             assert by_packet.next(queues.heads) == vl
             queues.lanes[vl].popleft()
