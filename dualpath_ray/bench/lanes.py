@@ -1,6 +1,6 @@
 """``dualpath bench lanes``: the arbiter's speed, and the emulated NIC's rate beside its nominal one (section 5).
 
-The arbiter decides packet by packet and in runs, by appendix A.1's tables. The NIC moves real bytes between two pools, in
+The arbiter decides by appendix A.1's tables, packet by packet and several at once. The NIC moves real bytes between two pools, in
 one lane and in two, each direction on its own; what that costs is the CPU time of the loop that keeps the schedule, and of
 those who copy.
 """
@@ -28,7 +28,7 @@ PACKETS_PER_S = 500_000  # at least
 OFF = 0.01  # of the nominal rate, at most
 MODEL, URGENT, KV = TrafficClass.MODEL_EXECUTION, TrafficClass.KV_URGENT, TrafficClass.KV_CACHE
 _ASKED = 10_000  # packets, between two looks at the clock
-_FULL = 1 << 40  # packets
+_FULL, _LANES = 1 << 40, 4  # packets in each of the lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,9 @@ def said(row: LaneRow) -> str:
 def arbiter_rows(seconds: float, rounds: int) -> list[LaneRow]:
     """Packets of 4 KiB that are decided in a CPU second."""
     rows = []
-    for lanes, setting in (((0, 1, 2, 3), "all lanes full"), ((0, 2), "a high and a low lane full")):
-        for name, decide, least in (
-            ("arbiter, in runs", _decide_runs, PACKETS_PER_S),
-            ("arbiter, packet by packet", _decide_packets, None),
-        ):
-            found = [_rate_of(decide, lanes, seconds / 4) for _ in range(rounds)]
-            rows.append(LaneRow(name, setting, statistics.median(found), "packets/s", least))
+    for how, decide in (("packet by packet", _by_packet), ("turn by turn", _by_turn), ("as a NIC asks", _as_asked)):
+        found = [_rate_of(decide, seconds / 4) for _ in range(rounds)]
+        rows.append(LaneRow("arbiter", f"{how}, all lanes full", statistics.median(found), "packets/s", PACKETS_PER_S))
     return rows
 
 
@@ -126,29 +122,37 @@ def _measure(rate: str, load: Load, direction: Direction, seconds: float, rounds
         driver.close()
 
 
-Decide = Callable[[Arbiter, list[int]], int]
+Decide = Callable[[Arbiter, list[int], list[int]], int]
 
 
-def _rate_of(decide: Decide, lanes: Sequence[int], seconds: float) -> float:
-    """Of the tables of appendix A.1, these lanes being full."""
-    arbiter, full = Arbiter(PAPER_TABLES), [_FULL if lane in lanes else 0 for lane in range(4)]
+def _rate_of(decide: Decide, seconds: float) -> float:
+    """By the tables of appendix A.1."""
+    arbiter, full, sizes = Arbiter(PAPER_TABLES), [_FULL] * _LANES, [PACKET_BYTES] * _LANES
     packets, began = 0, time.thread_time()
     while (took := time.thread_time() - began) < seconds:
-        packets += decide(arbiter, full)
+        packets += decide(arbiter, full, sizes)
     return packets / took
 
 
-def _decide_runs(arbiter: Arbiter, full: list[int]) -> int:
-    sizes, packets = [PACKET_BYTES] * len(full), 0
+def _by_packet(arbiter: Arbiter, full: list[int], sizes: list[int]) -> int:
+    for _ in range(_ASKED):
+        arbiter.next(sizes)
+    return _ASKED
+
+
+def _by_turn(arbiter: Arbiter, full: list[int], sizes: list[int]) -> int:
+    packets = 0
     while packets < _ASKED:
-        run = arbiter.next_run(full, sizes, _FULL)
+        run = arbiter.next_run(full, sizes, _ASKED)
         assert run is not None
         packets += run[1]
     return packets
 
 
-def _decide_packets(arbiter: Arbiter, full: list[int]) -> int:
-    heads = [PACKET_BYTES if waiting else 0 for waiting in full]
-    for _ in range(_ASKED):
-        arbiter.next(heads)
-    return _ASKED
+def _as_asked(arbiter: Arbiter, full: list[int], sizes: list[int]) -> int:
+    packets = 0
+    while packets < _ASKED:
+        rounds = arbiter.next_rounds(full, sizes, _ASKED)
+        run = None if rounds else arbiter.next_run(full, sizes, _ASKED)
+        packets += sum(sent for _, sent in rounds) + (run[1] if run else 0)
+    return packets

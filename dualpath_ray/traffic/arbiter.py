@@ -44,6 +44,18 @@ class _Table:
                 return min(waiting[self.vl], -(-self.left // units))  # one may begin while anything is left
         return waiting[self.vl]  # nobody else has a packet: one turn follows the other
 
+    def round(self, waiting: Sequence[int], packet_bytes: Sequence[int]) -> list[tuple[int, int, int]]:
+        """(lane, packets, units) of each turn until it is where it is now. Empty unless it is at the end of a turn."""
+        if self.left > 0 or not self._entries or not waiting[self._entries[-1][1]]:
+            return []
+        turns = []
+        for _, vl, weight in self._entries:
+            if waiting[vl]:
+                units = -(-packet_bytes[vl] // UNIT_BYTES)
+                packets = -(-weight // units)
+                turns.append((vl, packets, packets * units))
+        return turns
+
     def sent(self, packets: int, units: int) -> None:
         """So many packets of the current lane went; a turn that came to it again meanwhile had its full weight."""
         self.left -= packets * units
@@ -102,6 +114,27 @@ class Arbiter:
             packets = 1  # then it is the high table's turn
         self._count(table, packets, units)
         return vl, packets
+
+    def next_rounds(self, waiting: Sequence[int], packet_bytes: Sequence[int], most: int) -> Sequence[tuple[int, int]]:
+        """(lane, packets) of whole rounds of the high table that go next: what as many calls of ``next`` would say,
+        decided at once, but for their order. Every lane keeps a packet. Empty where less than a round is certain.
+
+        Args: as of ``next_run``.
+        """
+        turns = self._high.round(waiting, packet_bytes)
+        if not turns:
+            return ()
+        by_lane = dict.fromkeys((vl for vl, _, _ in turns), 0)
+        for vl, packets, _ in turns:
+            by_lane[vl] += packets
+        units = sum(turn[2] for turn in turns)
+        times = min(most // sum(by_lane.values()), *((waiting[vl] - 1) // packets for vl, packets in by_lane.items()))
+        if times * units > self._high_left:
+            times = int(self._high_left // units)
+        if times < 1:
+            return ()
+        self._high_left -= times * units
+        return [(vl, times * packets) for vl, packets in by_lane.items()]
 
     def _turn(self, waiting: Sequence[int]) -> _Table | None:
         high, low = self._high, self._low

@@ -22,6 +22,7 @@ from dualpath_ray.traffic.arbiter import Arbiter
 CHUNK_S = 0.01  # of an emulated rate: real bytes run ahead of their schedule by no more than this (appendix A.1)
 AHEAD_S = 1e-3  # an answer travels meanwhile, through two processes; and who comes meanwhile may have to wait so long
 LEAST_CHUNK_BYTES = 256 * 1024  # smaller copies would cost more in calls than in bytes
+_FEW_PACKETS = 16  # fewer are decided turn by turn
 _LEAST_LOOK_S, _LOOK_S = 1e-4, 1e-3  # between two looks at whether a lane that must wait has got its turn
 
 
@@ -270,10 +271,17 @@ class NicQueue:
             self._settle(transfer, at_s)
         if transfer.ended:
             return
-        queue.remove(transfer)
+        before = transfer.lane
         transfer.traffic_class, transfer.lane, transfer.arrived_s = TrafficClass.KV_URGENT, to, at_s
+        self._pass_over(before)
         self._put(transfer, at_s)
         self.counters.promoted += 1
+
+    def _pass_over(self, lane: int) -> None:
+        """Who went on in another lane stays where it was until it would be its turn: to look for it takes longer."""
+        queue = self._queues[lane]
+        while queue and queue[0].lane != lane:
+            queue.popleft()
 
     def _settle(self, head: Transfer, now_s: float) -> None:
         """Write down how far the transfer that has the wire for itself is: whole packets."""
@@ -316,6 +324,13 @@ class NicQueue:
                 left = queue[0].left_bytes
                 waiting[lane], sizes[lane] = (left // size, size) if left >= size else (1, max(1, left))
         due = int((now_s + self._lead_s - self._free_at_s) * self.rate_bytes_per_s / size)
+        if due >= _FEW_PACKETS:  # who has not started keeps its first packet: when that goes is told
+            started = [n if n and self._queues[lane][0].started else min(n, 1) for lane, n in enumerate(waiting)]
+            rounds = self._arbiter.next_rounds(started, sizes, due)
+            for lane, packets in rounds:
+                self._send(self._queues[lane][0], packets * size)
+            if rounds:
+                return
         run = self._arbiter.next_run(waiting, sizes, max(1, due))
         assert run is not None, "a lane of a class has a weight"
         lane, packets = run
@@ -339,6 +354,7 @@ class NicQueue:
 
     def _end(self, head: Transfer) -> None:
         self._queues[head.lane].popleft()
+        self._pass_over(head.lane)
         head.ended = True
         self._num_queued -= 1
         self._num_ahead -= head.told_ahead

@@ -21,11 +21,10 @@ def test_a_rate_stands_between_its_bounds_and_is_the_median_of_its_rounds():
     assert copies.at_least is None and copies.at_most is None
 
 
-def test_only_runs_have_a_bound_for_they_are_what_the_nic_asks():
+def test_each_way_to_ask_the_arbiter_stands_beside_the_bound():
     rows = arbiter_rows(1e-3, 1)
-    assert [(row.name, row.at_least) for row in rows if "runs" in row.name] == [("arbiter, in runs", 500_000)] * 2
-    assert all(row.at_least is None for row in rows if "packet by packet" in row.name)
-    assert all(row.value > 0 for row in rows)
+    assert [row.setting.split(",")[0] for row in rows] == ["packet by packet", "turn by turn", "as a NIC asks"]
+    assert all(row.at_least == 500_000 and row.value > 0 and row.unit == "packets/s" for row in rows)
 
 
 def test_a_figure_is_a_line():
@@ -62,4 +61,4 @@ def test_all_bytes_are_there_and_counted_and_no_sooner_than_the_rate_allows(dire
 def test_the_result_is_written(tmp_path):
     found = run(("2 GB/s",), 0.01, 1, tmp_path / "lanes", lambda line: None)
     written = json.loads((tmp_path / "lanes" / "lanes.json").read_text())
-    assert written["rows"] == found["rows"] and len(found["rows"]) == 4 + 3 * len(LOADS) * len(Direction)
+    assert written["rows"] == found["rows"] and len(found["rows"]) == 3 + 3 * len(LOADS) * len(Direction)
