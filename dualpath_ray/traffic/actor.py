@@ -160,9 +160,9 @@ class TrafficManager:
         self._peers: dict[str, Link] = {}
         self._failure: DualPathError | None = None
         self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="traffic-core", daemon=True)
         self._server = listen(link_path(spec.system, spec.node), self._on_engine)
         self._listener = NodeListener(address, self._on_node)
-        self._thread = threading.Thread(target=self._run, name="traffic-core", daemon=True)
         self._thread.start()
 
     def _make_core(self) -> TrafficCore:
