@@ -267,6 +267,7 @@ class TrafficManager:
         while event is not None:
             self._take(event)
             event = self._next_event()
+        self._over = True
 
     def _take(self, event: Event | Future[dict[str, Any]]) -> None:
         """From any thread. An engine may wait for the answer, so its messages wait for no other thread to wake up."""
@@ -276,8 +277,8 @@ class TrafficManager:
             try:
                 if isinstance(event, Future):
                     event.set_result(self._core.status(time.monotonic()))
-                    return
-                self._at_once.append(event)
+                else:
+                    self._at_once.append(event)
                 while self._at_once:
                     for effect in self._core.handle(self._at_once.popleft(), time.monotonic()):
                         self._execute(effect)
