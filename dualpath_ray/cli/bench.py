@@ -305,6 +305,21 @@ def isolation(models: tuple[str, ...], pairs: int, window: float, as_json: bool,
 
 
 @bench.command()
+@click.option(
+    "--rates", callback=_rates, default="200 MB/s,2 GB/s", show_default=True, metavar="A,B", help="Of the emulated NIC."
+)
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="Of a measurement.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@_results("lanes")
+def lanes(rates: tuple[str, ...], seconds: float, rounds: int, as_json: bool, out: Path) -> None:
+    """Packets that the lanes' arbiter decides a second, and an emulated NIC's rate beside its nominal one; two minutes."""
+    from dualpath_ray.bench.lanes import run
+
+    result = run(rates, seconds, rounds, out, lambda line: click.echo(line, err=as_json))
+    _print(result, as_json)
+
+
+@bench.command()
 @click.option("--model", "models", multiple=True, default=("random-qwen2.5-7b",), show_default=True)
 @click.option(
     "--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1, 2, 4, 8, 16, 32), show_default=True

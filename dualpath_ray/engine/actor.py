@@ -25,7 +25,7 @@ from dualpath_ray.engine.memory import DecodeMemory, PrefillMemory
 from dualpath_ray.engine.prefill import PrefillLimits, PrefillLoop
 from dualpath_ray.engine.profile import EngineProfile
 from dualpath_ray.engine.request import EngineRequest, StepEvent
-from dualpath_ray.engine.timed import TimedSequences, is_timed
+from dualpath_ray.engine.timed import TimedAdapter, TimedSequences, is_timed
 from dualpath_ray.kv.segment import Segment, segment_path
 from dualpath_ray.scheduler.state import Decision, GroupReport, Request
 from dualpath_ray.traffic.link import Link, link_path, read_all
@@ -110,7 +110,8 @@ class _Engine(ABC):
         segment = Segment.attach(segment_path(spec.system, spec.node))
         self._link = Link.dial(link_path(spec.system, spec.node), f"engine:{spec.engine}")
         if spec.all_to_all_bytes:
-            self._collectives = Collectives(spec.engine, spec.all_to_all_bytes, self._link.send)
+            device = self.adapter.device if isinstance(self.adapter, TimedAdapter) else None
+            self._collectives = Collectives(spec.engine, spec.all_to_all_bytes, self._link.send, device)
         self._loop = self._make_loop(segment)
         if spec.engine == 0:
             self._group = GroupLeader(

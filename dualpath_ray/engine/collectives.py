@@ -8,10 +8,10 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dualpath_ray.base.errors import TransportError
+from dualpath_ray.engine.timed import DeviceTime, sleep_until
 from dualpath_ray.traffic.messages import Collective, CollectiveDone
 
 if TYPE_CHECKING:  # torch takes seconds
@@ -23,9 +23,11 @@ _KEPT = 100_000  # of the last times
 class Collectives:
     """Of one engine."""
 
-    def __init__(self, engine: int, bytes_per_token: int, send: Callable[[Any], None]) -> None:
-        """Args: bytes_per_token: sent, and received, in a layer."""
-        self._engine, self._bytes_per_token, self._send = engine, bytes_per_token, send
+    def __init__(
+        self, engine: int, bytes_per_token: int, send: Callable[[Any], None], device: DeviceTime | None = None
+    ) -> None:
+        """Args: bytes_per_token: sent, and received, in a layer; device: that computes, if it does so by itself."""
+        self._engine, self._bytes_per_token, self._send, self._device = engine, bytes_per_token, send, device
         self._group: ExpertGroup | None = None
         self._done: queue.SimpleQueue[CollectiveDone | None] = queue.SimpleQueue()
         self._op = 0
@@ -35,29 +37,47 @@ class Collectives:
         """From here on bytes are exchanged with a group; returns when all have joined. As of ``ExpertGroup``."""
         from dualpath_ray.engine.expert_group import ExpertGroup
 
-        self._group = ExpertGroup(place, device, partial(self._post, on_device=True), on_failure)
+        self._group = ExpertGroup(place, device, self._post_round, on_failure)
 
     def run(self, num_tokens: int) -> None:
         """A layer's burst; returns when it is through.
 
         Raises: TransportError when the traffic manager, or a member of the group, is gone.
         """
-        began, nbytes = time.perf_counter(), num_tokens * self._bytes_per_token
-        took_s = self._post(nbytes)() if self._group is None else self._group.exchange(nbytes)
-        self._times.append((took_s, time.perf_counter() - began))
+        nbytes, device = num_tokens * self._bytes_per_token, self._device
+        began_s = device.at_s if device else time.monotonic()
+        if self._group is not None:
+            took_s = self._group.exchange(nbytes)
+            if device:
+                device.told()
+        else:
+            done = self._wait(self._post(nbytes, began_s))
+            took_s = done.took_s
+            (device.wait_until if device else sleep_until)(done.end_s)  # it is told ahead
+        self._times.append((took_s, time.monotonic() - began_s))
 
-    def _post(self, nbytes: int, on_device: bool = False) -> Callable[[], float]:
-        """Give the NIC a burst; what waits for its end returns the seconds that it took."""
+    def _post_round(self, nbytes: int) -> Callable[[], float]:
+        """Give the NIC what a round of the group sends over it; what waits for its end returns the seconds that it took."""
+        op = self._post(nbytes, time.monotonic(), on_device=True)
+
+        def through() -> float:
+            done = self._wait(op)
+            sleep_until(done.end_s)
+            return done.took_s
+
+        return through
+
+    def _post(self, nbytes: int, posted_s: float, on_device: bool = False) -> int:
         self._op += 1
-        self._send(Collective(self._engine, self._op, nbytes, on_device))
-        return partial(self._wait, self._op)
+        self._send(Collective(self._engine, self._op, nbytes, posted_s, on_device))
+        return self._op
 
-    def _wait(self, op: int) -> float:
+    def _wait(self, op: int) -> CollectiveDone:
         done = self._done.get()  # ends with the link, if not before
         if done is None:
             raise TransportError("the link to the traffic manager has ended, and a collective with it")
         assert done.op == op
-        return done.took_s
+        return done
 
     def close(self) -> None:
         """The engine ends."""

@@ -65,11 +65,42 @@ def next_token(token: int) -> int:
     return (31 * token + 7) % VOCAB_SIZE
 
 
+class DeviceTime:
+    """How far a device is that goes on by itself, as a GPU does, in seconds of this host's monotonic clock.
+
+    Its host waits for it, and may wake up late; the device does what it was told in time no later for that.
+    """
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def told(self) -> None:
+        """The host gives it more to do."""
+        self.at_s = max(self.at_s, time.monotonic())
+
+    def wait_until(self, end_s: float) -> None:
+        """Returns when the device is there: then, or now, if its host tells it too late."""
+        self.told()
+        self.at_s = max(self.at_s, end_s)
+        sleep_until(self.at_s)
+
+    def take(self, seconds: float) -> None:
+        """Returns when the device has computed for so long."""
+        self.at_s += seconds
+        sleep_until(self.at_s)
+
+
+def sleep_until(at_s: float) -> None:
+    """Args: at_s: of the monotonic clock."""
+    time.sleep(max(0.0, at_s - time.monotonic()))
+
+
 class TimedAdapter:
     """Adapter of a timed model."""
 
     def __init__(self, description: "ModelDescription") -> None:
         self.description = description
+        self.device = DeviceTime()
         self._num_layers, self._layer_s = layer_time(description.model)
         self._act: Callable[[int], None] = lambda num_tokens: None
 
@@ -78,18 +109,19 @@ class TimedAdapter:
     ) -> "torch.Tensor":
         for layer in range(self._num_layers):
             rows = kv.begin_layer(layer)
-            began = time.perf_counter()
+            self.device.told()  # its host waited for the cached rows
             for own, start in zip(rows, starts, strict=True):
                 own[start:] = 0  # bytes of nobody's memory must not go to storage
-            time.sleep(max(0.0, self._layer_s - (time.perf_counter() - began)))
+            self.device.take(self._layer_s)
             kv.end_layer(layer)
             self._act(sum(map(len, token_ids)))
         return _choosing([token_ids[i][-1] for i in logits_of])
 
     def decode(self, token_ids: Sequence[int], starts: Sequence[int], kv: Any) -> "torch.Tensor":
+        self.device.told()
         for layer in range(self._num_layers):
             kv.begin_layer(layer)
-            time.sleep(self._layer_s)
+            self.device.take(self._layer_s)
             kv.end_layer(layer)
             self._act(len(token_ids))
         return _choosing(token_ids)

@@ -162,7 +162,10 @@ class TrafficManager:
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
         self._events: queue.SimpleQueue[Event | Future[dict[str, Any]] | None] = queue.SimpleQueue()
-        self._at_once: deque[Event] = deque()  # of the core's own thread: what was done while an effect was carried out
+        self._at_once: deque[Event] = deque()  # what was done while an effect was carried out
+        self._turn = threading.Lock()  # of who is with the core: its thread, or one that reads an engine's link
+        self._deadline_s: float | None = None  # when the core wants to hear a Tick
+        self._over = False
         depth = spec.least_io_depth, spec.most_io_depth
         self._reads, self._writes = IoPool("storage-read", *depth), IoPool("storage-write", *depth)
         self._copy = ThreadPoolExecutor(max(2, spec.num_engines), "pool-copy")
@@ -170,9 +173,9 @@ class TrafficManager:
         self._peers: dict[str, Link] = {}
         self._failure: DualPathError | None = None
         self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="traffic-core", daemon=True)
         self._server = listen(link_path(spec.system, spec.node), self._on_engine)
         self._listener = NodeListener(address, self._on_node)
-        self._thread = threading.Thread(target=self._run, name="traffic-core", daemon=True)
         self._thread.start()
 
     def _make_core(self) -> TrafficCore:
@@ -255,8 +258,8 @@ class TrafficManager:
     def _on_engine(self, name: str, link: Link) -> None:
         engine = int(name.partition(":")[2])
         self._engines[engine] = link
-        self._events.put(FromEngine(Hello(name)))
-        read_all(link, lambda m: self._events.put(FromEngine(m)), lambda: self._lost(f"engine {engine}"), name)
+        self._take(FromEngine(Hello(name)))
+        read_all(link, lambda m: self._take(FromEngine(m)), lambda: self._lost(f"engine {engine}"), name)
 
     def _on_node(self, node: str, link: Link) -> threading.Thread:
         self._peers[node] = link
@@ -274,26 +277,45 @@ class TrafficManager:
 
     def _run(self) -> None:
         event: Event | Future[dict[str, Any]] | None = Tick()
-        try:
-            while event is not None:
+        while event is not None:
+            self._take(event)
+            event = self._next_event()
+        self._over = True
+
+    def _take(self, event: Event | Future[dict[str, Any]]) -> None:
+        """From any thread. An engine may wait for the answer, so its messages wait for no other thread to wake up."""
+        with self._turn:
+            if self._over:
+                return
+            try:
                 if isinstance(event, Future):
                     event.set_result(self._core.status(time.monotonic()))
                 else:
-                    for effect in self._core.handle(event, time.monotonic()):
+                    self._at_once.append(event)
+                while self._at_once:
+                    for effect in self._core.handle(self._at_once.popleft(), time.monotonic()):
                         self._execute(effect)
-                event = self._next_event()
-        except Exception as error:
-            self._fail(TransportError(f"traffic manager of {self._spec.node} failed: {error!r}"))
-            raise
+            except Exception as error:
+                self._end_core(error)
+                raise
+            before_s, self._deadline_s = self._deadline_s, self._core.next_deadline_s()
+            if threading.current_thread() is not self._thread and _sooner(self._deadline_s, before_s):
+                self._events.put(Tick())  # its thread sleeps for longer
+
+    def _end_core(self, error: Exception) -> None:
+        """Who waits for an answer must hear that none will come."""
+        self._over = True
+        self._fail(TransportError(f"traffic manager of {self._spec.node} failed: {error!r}"))
+        self._events.put(None)
+        for link in list(self._engines.values()):
+            link.close()
 
     def _next_event(self) -> Event | Future[dict[str, Any]] | None:
-        if self._at_once:
-            return self._at_once.popleft()
-        deadline = self._core.next_deadline_s()
+        deadline_s = self._deadline_s
         try:
-            if deadline is None:
+            if deadline_s is None:
                 return self._events.get()
-            return self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            return self._events.get(timeout=max(0.0, deadline_s - time.monotonic()))
         except queue.Empty:
             return Tick()
 
@@ -447,6 +469,10 @@ class TrafficManager:
         self._transport.close()  # first: copies that are stuck end with it
         self._copy.shutdown(cancel_futures=True)
         self._store.close()
+
+
+def _sooner(deadline_s: float | None, before_s: float | None) -> bool:
+    return deadline_s is not None and (before_s is None or deadline_s < before_s)
 
 
 def _link_rate(link: NicChoice | Carriers) -> float | None:

@@ -36,6 +36,35 @@ class _Table:
                 return True
         return False
 
+    def run(self, waiting: Sequence[int], units: int) -> int:
+        """Packets that the current lane may send, of so many units each, while nothing comes: its turn, or all it has."""
+        own = len(self._entries) - 1  # of the others' entries; one more of the same lane would have a turn of its own
+        for _, vl, _ in self._entries[:own]:
+            if waiting[vl]:
+                return min(waiting[self.vl], -(-self.left // units))  # one may begin while anything is left
+        return waiting[self.vl]  # nobody else has a packet: one turn follows the other
+
+    def round(self, waiting: Sequence[int], packet_bytes: Sequence[int]) -> list[tuple[int, int, int]]:
+        """(lane, packets, units) of each turn until it is where it is now. Empty unless it is at the end of a turn."""
+        if self.left > 0 or not self._entries or not waiting[self._entries[-1][1]]:
+            return []
+        turns = []
+        for _, vl, weight in self._entries:
+            if waiting[vl]:
+                units = -(-packet_bytes[vl] // UNIT_BYTES)
+                packets = -(-weight // units)
+                turns.append((vl, packets, packets * units))
+        return turns
+
+    def sent(self, packets: int, units: int) -> None:
+        """So many packets of the current lane went; a turn that came to it again meanwhile had its full weight."""
+        self.left -= packets * units
+        if self.left + units <= 0:  # the last one began when nothing was left
+            weight = self._entries[-1][2]
+            more = packets - -(-(self.left + packets * units) // units)  # after the turn that was under way
+            turn = -(-weight // units)
+            self.left = weight - ((more - 1) % turn + 1) * units
+
 
 class Arbiter:
     """The arbiter of one direction of a port. The same questions in the same order have the same answers.
@@ -59,15 +88,17 @@ class Arbiter:
         table = self._turn(heads)
         if table is None:
             return None
-        self._count(table, -(-heads[table.vl] // UNIT_BYTES))
+        self._count(table, 1, -(-heads[table.vl] // UNIT_BYTES))
         return table.vl
 
-    def next_run(self, waiting: Sequence[int], packet_bytes: Sequence[int]) -> tuple[int, int] | None:
+    def next_run(self, waiting: Sequence[int], packet_bytes: Sequence[int], most: int) -> tuple[int, int] | None:
         """(lane, packets) that go next, one after the other: what as many calls of ``next`` would say, decided at once.
 
-        A run ends with the lane's turn at the latest, so the next one may be the same lane's. None as ``next`` has it.
+        A run ends with the lane's turn at the latest, if others of its table wait, so the next one may be the same
+        lane's. None as ``next`` has it.
 
         Args: waiting: packets of one size at the front of each lane's queue. packet_bytes: that size, at least 1.
+            most: packets that are asked for, at least 1.
         """
         spent = self._high_left <= 0
         table = self._turn(waiting)
@@ -75,16 +106,35 @@ class Arbiter:
             return None
         vl = table.vl
         units = -(-packet_bytes[vl] // UNIT_BYTES)
-        packets = -(-table.left // units)  # one may begin while anything is left
-        if waiting[vl] < packets:
-            packets = waiting[vl]
+        packets = min(most, table.run(waiting, units))
         if table is self._high:
             if packets * units > self._high_left:
                 packets = -int(-self._high_left // units)
         elif spent:
             packets = 1  # then it is the high table's turn
-        self._count(table, packets * units)
+        self._count(table, packets, units)
         return vl, packets
+
+    def next_rounds(self, waiting: Sequence[int], packet_bytes: Sequence[int], most: int) -> Sequence[tuple[int, int]]:
+        """(lane, packets) of whole rounds of the high table that go next: what as many calls of ``next`` would say,
+        decided at once, but for their order. Every lane keeps a packet. Empty where less than a round is certain.
+
+        Args: as of ``next_run``.
+        """
+        turns = self._high.round(waiting, packet_bytes)
+        if not turns:
+            return ()
+        by_lane = dict.fromkeys((vl for vl, _, _ in turns), 0)
+        for vl, packets, _ in turns:
+            by_lane[vl] += packets
+        units = sum(turn[2] for turn in turns)
+        times = min(most // sum(by_lane.values()), *((waiting[vl] - 1) // packets for vl, packets in by_lane.items()))
+        if times * units > self._high_left:
+            times = int(self._high_left // units)
+        if times < 1:
+            return ()
+        self._high_left -= times * units
+        return [(vl, times * packets) for vl, packets in by_lane.items()]
 
     def _turn(self, waiting: Sequence[int]) -> _Table | None:
         high, low = self._high, self._low
@@ -97,9 +147,9 @@ class Arbiter:
             return high
         return None
 
-    def _count(self, table: _Table, units: int) -> None:
-        table.left -= units
+    def _count(self, table: _Table, packets: int, units: int) -> None:
+        table.sent(packets, units)
         if table is self._high:
-            self._high_left -= units
+            self._high_left -= packets * units
         else:
             self._high_left = self._limit

@@ -298,21 +298,24 @@ class Settled:
 class Collective:
     """An engine's part of a collective: so many bytes leave over its compute NIC, and as many come.
 
+    ``posted_s``: when, in seconds of this host's monotonic clock; the NIC has it from then on, whenever this arrives.
     ``on_device``: engines exchange them. Else they are replayed, and only an emulated NIC has to do with them.
     """
 
     engine: int
     op: int
     nbytes: int
+    posted_s: float
     on_device: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CollectiveDone:
-    """They are through. ``took_s``: by the NIC's schedule, from the time that they were asked for."""
+    """They are through at ``end_s``, which may be to come. ``took_s``: by the NIC's schedule, since it has them."""
 
     op: int
     took_s: float
+    end_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 A direction keeps an absolute schedule: while one lane has transfers, each starts when it has arrived and the one before it
 is through, and ends ``nbytes / rate`` later. While several have, the arbiter lets their packets take turns (appendix A.1).
 Arrivals are stamped, so a late caller shifts when it *learns* of an end, never the schedule: the long-run rate is exact and
-there is no burst. A direction without a rate serves at once: a real device takes the time that it takes. Its link's rate,
-where known, tells how busy it was, and slows nothing down.
+there is no burst. Whoever must not learn late is told ahead: while such a transfer is here, what goes over the wire is
+decided ``AHEAD_S`` before it goes, and stays so whatever comes later. A direction without a rate serves at once: a real
+device takes the time that it takes. Its link's rate, where known, tells how busy it was, and slows nothing down.
 """
 
 from collections import deque
@@ -19,8 +20,10 @@ from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.traffic.arbiter import Arbiter
 
 CHUNK_S = 0.01  # of an emulated rate: real bytes run ahead of their schedule by no more than this (appendix A.1)
+AHEAD_S = 1e-3  # an answer travels meanwhile, through two processes; and who comes meanwhile may have to wait so long
 LEAST_CHUNK_BYTES = 256 * 1024  # smaller copies would cost more in calls than in bytes
-_LOOK_S = 1e-3  # between two looks at whether a lane that must wait has got its turn
+_FEW_PACKETS = 16  # fewer are decided turn by turn
+_LEAST_LOOK_S, _LOOK_S = 1e-4, 1e-3  # between two looks at whether a lane that must wait has got its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Transfer:
     on_device: bool
     left_bytes: int
     lane: int
+    told_ahead: bool = False
     started: bool = False
     ended: bool = False
     urgent_at_s: float = inf  # from when on it goes in another lane
@@ -60,7 +64,7 @@ class NicCounters:
 
 
 class NicQueue:
-    """One direction of a NIC. Times are seconds of any one clock, passed in and never decreasing."""
+    """One direction of a NIC. Times are seconds of any one clock, passed in; ``now_s`` never decreases."""
 
     def __init__(
         self, name: str, rate_bytes_per_s: float | None, charged: bool = True, lanes: Lanes | None = None
@@ -75,11 +79,15 @@ class NicQueue:
         self._queues: list[deque[Transfer]] = [deque() for _ in range(used.tables.max_vls if used else 1)]
         self._arbiter = Arbiter(used.tables) if used else None
         self._events: deque[NicEvent] = deque()  # that ``poll`` has not told yet
+        self._ahead: list[NicEvent] = []  # those that it tells whenever they are
+        self._num_ahead = 0  # transfers queued that are told ahead
         self._urgent: list[tuple[float, int, Transfer]] = []  # those that are to be hurried, soonest first; a heap
         self._numbers = count()
         self._num_queued = 0
         self._part_bytes = 0  # sent of transfers that have not ended
         self._free_at_s = float("-inf")  # all that is decided is through by then
+        self._since_s = float("-inf")  # the wire is never idle from then until it is free; so many bytes:
+        self._since_bytes = 0
         self.queued_bytes = 0
         self.scheduled_s = 0.0  # busy time of all that ``reserve`` ever gave a place, what is still ahead included
 
@@ -139,14 +147,44 @@ class NicQueue:
         self._advance(now_s)
         if urgent_at_s is not None and urgent_at_s <= now_s:
             traffic_class, urgent_at_s = TrafficClass.KV_URGENT, None
-        lane = self._lanes.lane(traffic_class) if self._lanes else 0
-        transfer = Transfer(mark, nbytes, traffic_class, now_s, on_device, nbytes, lane)
-        self._put(transfer, now_s)
-        self._num_queued += 1
-        self.queued_bytes += nbytes
+        transfer = Transfer(mark, nbytes, traffic_class, now_s, on_device, nbytes, self._lane(traffic_class))
+        self._add(transfer)
         if urgent_at_s is not None:
             self.hurry(transfer, urgent_at_s, now_s)
         return transfer
+
+    def submit_ahead(
+        self,
+        mark: object,
+        nbytes: int,
+        traffic_class: TrafficClass,
+        posted_s: float,
+        now_s: float,
+        on_device: bool = True,
+    ) -> Transfer:
+        """Queue a transfer of whose start and end ``poll`` tells as soon as they are certain.
+
+        It arrives when it was posted, or as soon after that as nothing is decided yet; ``arrived_s`` says when.
+
+        Args:   as of ``submit``.
+        Raises: ConfigError for a class without a lane.
+        """
+        at_s = min(now_s, max(posted_s, self._free_at_s))
+        self._advance(at_s)
+        transfer = Transfer(
+            mark, nbytes, traffic_class, at_s, on_device, nbytes, self._lane(traffic_class), told_ahead=True
+        )
+        self._add(transfer)
+        self._num_ahead += 1
+        return transfer
+
+    def _lane(self, traffic_class: TrafficClass) -> int:
+        return self._lanes.lane(traffic_class) if self._lanes else 0
+
+    def _add(self, transfer: Transfer) -> None:
+        self._put(transfer, transfer.arrived_s)
+        self._num_queued += 1
+        self.queued_bytes += transfer.nbytes
 
     def hurry(self, transfer: Transfer, urgent_at_s: float, now_s: float) -> None:
         """From then on what is left of it goes in the lane of urgent KV. Nothing happens where there are no lanes."""
@@ -166,28 +204,34 @@ class NicQueue:
         return not entry[2].ended and entry[2].urgent_at_s == entry[0]
 
     def poll(self, now_s: float) -> list[NicEvent]:
-        """Starts and ends up to now, in order."""
+        """Starts and ends up to now, in order; before them those that are told ahead."""
         self._advance(now_s)
-        events = []
+        events, self._ahead = self._ahead, []
         while self._events and self._events[0].at_s <= now_s:
             events.append(self._events.popleft())
         return events
 
     def next_event_s(self) -> float | None:
         """When ``poll`` has something to say next, or should look whether it has; None when idle."""
-        if self._events:
-            return self._events[0].at_s
-        if not self._num_queued:
-            return None
+        if self._ahead:
+            return self._ahead[0].at_s - AHEAD_S  # it was certain by then
+        at_s = self._events[0].at_s if self._events else inf
+        if self._num_queued and (self._num_ahead or not self._events):
+            at_s = min(at_s, self._next_look_s())
+        return None if at_s == inf else at_s
+
+    def _next_look_s(self) -> float:
+        """When something more may start or end, as far as that is told."""
         heads = [queue[0] for queue in self._queues if queue]
         if len(heads) == 1:
             head = heads[0]
-            at_s = self._free_at_s + self._took_s(head.left_bytes)
-            at_s = at_s if head.started else max(self._free_at_s, head.arrived_s)
+            at_s = self._through_s(head) if head.started else max(self._free_at_s, head.arrived_s)
         else:  # one that has not started may have to wait, and may be through as soon as it has taken its time
             took = [self._took_s(head.left_bytes) for head in heads]
-            waits = [least if head.started else min(_LOOK_S, least) for head, least in zip(heads, took, strict=True)]
-            at_s = self._free_at_s + min(waits)
+            looks = [max(_LEAST_LOOK_S, min(_LOOK_S, least)) for least in took]
+            waits = zip(heads, took, looks, strict=True)
+            at_s = self._free_at_s + min(least if head.started else look for head, least, look in waits)
+        at_s -= self._lead_s
         while self._urgent and not self._waits(self._urgent[0]):
             heappop(self._urgent)
         return min(at_s, self._urgent[0][0]) if self._urgent else at_s
@@ -210,13 +254,18 @@ class NicQueue:
 
     # the schedule ------------------------------------------------------------------------------------------------------
 
+    @property
+    def _lead_s(self) -> float:
+        """How long before it goes over the wire something is decided."""
+        return AHEAD_S if self._num_ahead else 0.0
+
     def _put(self, transfer: Transfer, now_s: float) -> None:
         """Into its lane. All is decided until now."""
         busy = [queue for queue in self._queues if queue]
         if busy and not self._queues[transfer.lane]:  # from here on lanes take turns
             if len(busy) == 1 and busy[0][0].started:
                 self._settle(busy[0][0], now_s)
-            self._free_at_s = max(self._free_at_s, now_s)
+            self._goes_on_from(max(self._free_at_s, now_s))
         self._queues[transfer.lane].append(transfer)
 
     def _promote(self, transfer: Transfer, at_s: float) -> None:
@@ -229,15 +278,22 @@ class NicQueue:
             self._settle(transfer, at_s)
         if transfer.ended:
             return
-        queue.remove(transfer)
+        before = transfer.lane
         transfer.traffic_class, transfer.lane, transfer.arrived_s = TrafficClass.KV_URGENT, to, at_s
+        self._pass_over(before)
         self._put(transfer, at_s)
         self.counters.promoted += 1
+
+    def _pass_over(self, lane: int) -> None:
+        """Who went on in another lane stays where it was until it would be its turn: to look for it takes longer."""
+        queue = self._queues[lane]
+        while queue and queue[0].lane != lane:
+            queue.popleft()
 
     def _settle(self, head: Transfer, now_s: float) -> None:
         """Write down how far the transfer that has the wire for itself is: whole packets."""
         assert self._lanes is not None and self.rate_bytes_per_s
-        sent = (now_s - self._free_at_s) * self.rate_bytes_per_s
+        sent = (now_s + self._lead_s - self._free_at_s) * self.rate_bytes_per_s
         if sent > 0:
             packets = -int(-sent // self._lanes.packet_bytes)
             self._send(head, min(head.left_bytes, packets * self._lanes.packet_bytes))
@@ -253,28 +309,36 @@ class NicQueue:
         self._decide(now_s)
 
     def _decide(self, now_s: float) -> None:
-        while self._num_queued and self._free_at_s <= now_s:
+        while self._num_queued and self._free_at_s - self._lead_s <= now_s:
             if self._num_busy() > 1:
-                self._run()
+                self._run(now_s)
                 continue
             head = next(queue for queue in self._queues if queue)[0]
             if not head.started:
-                self._free_at_s = max(self._free_at_s, head.arrived_s)
+                self._goes_on_from(max(self._free_at_s, head.arrived_s))
                 self._start(head)
-            if self._free_at_s + self._took_s(head.left_bytes) > now_s:
+            if self._through_s(head) - self._lead_s > now_s:
                 return
             self._send(head, head.left_bytes)
 
-    def _run(self) -> None:
-        """Some packets of the lane whose turn it is."""
-        assert self._arbiter is not None and self._lanes is not None
+    def _run(self, now_s: float) -> None:
+        """Some packets of the lane whose turn it is: those that begin by now, or nearly so many; at least one."""
+        assert self._arbiter is not None and self._lanes is not None and self.rate_bytes_per_s
         size = self._lanes.packet_bytes
         waiting, sizes = [0] * len(self._queues), [size] * len(self._queues)
         for lane, queue in enumerate(self._queues):
             if queue:
                 left = queue[0].left_bytes
                 waiting[lane], sizes[lane] = (left // size, size) if left >= size else (1, max(1, left))
-        run = self._arbiter.next_run(waiting, sizes)
+        due = int((now_s + self._lead_s - self._free_at_s) * self.rate_bytes_per_s / size)
+        if due >= _FEW_PACKETS:  # who has not started keeps its first packet: when that goes is told
+            started = [n if n and self._queues[lane][0].started else min(n, 1) for lane, n in enumerate(waiting)]
+            rounds = self._arbiter.next_rounds(started, sizes, due)
+            for lane, packets in rounds:
+                self._send(self._queues[lane][0], packets * size)
+            if rounds:
+                return
+        run = self._arbiter.next_run(waiting, sizes, max(1, due))
         assert run is not None, "a lane of a class has a weight"
         lane, packets = run
         head = self._queues[lane][0]
@@ -284,20 +348,23 @@ class NicQueue:
 
     def _start(self, head: Transfer) -> None:
         head.started = True
-        self._events.append(NicEvent(head.mark, False, self._free_at_s))
+        self._tell(head, False)
 
     def _send(self, head: Transfer, nbytes: int) -> None:
         """So many bytes of it go next."""
         head.left_bytes -= nbytes
         self._part_bytes += nbytes
-        self._free_at_s += self._took_s(nbytes)
+        self._since_bytes += nbytes  # one sum, so that it is the same time whatever the parts are
+        self._free_at_s = self._since_s + self._took_s(self._since_bytes)
         if not head.left_bytes:
             self._end(head)
 
     def _end(self, head: Transfer) -> None:
         self._queues[head.lane].popleft()
+        self._pass_over(head.lane)
         head.ended = True
         self._num_queued -= 1
+        self._num_ahead -= head.told_ahead
         if not self._num_queued:
             self._urgent.clear()
         self._part_bytes -= head.nbytes
@@ -307,7 +374,15 @@ class NicQueue:
             self.counters.transfers += 1
             self.counters.busy_s += self._busy_s(head)
             self._count_class(head.nbytes, head.traffic_class)
-        self._events.append(NicEvent(head.mark, True, self._free_at_s))
+        self._tell(head, True)
+        self._goes_on_from(self._free_at_s)
+
+    def _tell(self, head: Transfer, finished: bool) -> None:
+        (self._ahead if head.told_ahead else self._events).append(NicEvent(head.mark, finished, self._free_at_s))
+
+    def _goes_on_from(self, at_s: float) -> None:
+        self._since_s = self._free_at_s = at_s
+        self._since_bytes = 0
 
     def _count_class(self, nbytes: int, traffic_class: TrafficClass) -> None:
         if self.charged:
@@ -316,6 +391,10 @@ class NicQueue:
 
     def _num_busy(self) -> int:
         return sum(1 for queue in self._queues if queue)
+
+    def _through_s(self, head: Transfer) -> float:
+        """When it is if nothing else goes over the wire."""
+        return self._since_s + self._took_s(self._since_bytes + head.left_bytes)
 
     def _took_s(self, nbytes: int) -> float:
         return nbytes / self.rate_bytes_per_s if self.rate_bytes_per_s else 0.0

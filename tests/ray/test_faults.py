@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import ray
 
-from dualpath_ray.base.errors import SystemDiedError
-from dualpath_ray.cluster.system import System
+from dualpath_ray.base.errors import DualPathError, SystemDiedError, TransportError
+from dualpath_ray.cluster.system import System, ask
 from dualpath_ray.engine.sampling import SamplingParams
+from dualpath_ray.traffic.link import Link, link_path
+from dualpath_ray.traffic.messages import Collective
 from dualpath_ray.workload.trajectory import Trajectory
 from tests.ray.systems import check, roll_out, running, trajectories
 
@@ -154,6 +156,22 @@ def test_a_dead_engine_ends_every_request_with_one_sentence() -> None:
         assert len(str(death.value).splitlines()) == 1
         with pytest.raises(SystemDiedError):
             client.generate(np.arange(16, 60), GREEDY, "t")
+
+
+def test_engines_hear_of_a_traffic_manager_that_fails_though_its_process_goes_on() -> None:
+    """Somebody asks for a compute NIC that is not there; whoever waits for an answer must not wait for ever."""
+    with running() as (system, client):
+        generation = client.generate(np.arange(16, 200), SamplingParams(max_tokens=200, ignore_end=True), "t")
+        next(iter(generation))
+        link = Link.dial(link_path(system.name, "d0"), "engine:1")
+        link.send(Collective(99, 1, 1000, time.monotonic()))
+        assert link.receive() is None, "no answer, but the end"
+        with pytest.raises(DualPathError):
+            generation.result(60)
+        with pytest.raises(TransportError, match="traffic manager of d0 failed: IndexError"):
+            ask(system.handles.traffic["d0"].ping.remote(), "d0")
+        with pytest.raises(SystemDiedError, match="d0/e0 lost its traffic manager"):
+            ask(system.handles.decode["d0/e0"].ping.remote(), "d0/e0")
 
 
 def _actors(system: System, kind: str) -> list[dict[str, int]]:

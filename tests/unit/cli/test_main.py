@@ -53,6 +53,7 @@ def test_help_is_grouped_in_order():
     "command",
     ["demo", "doctor", "models", "models pull", "models show", "models list", "rollout", "config", "config show"]
     + ["bench", "bench pool", "bench overhead", "bench prediction", "bench scheduler", "bench simulator"]
+    + ["bench isolation", "bench lanes"]
     + ["profile", "fabric", "explain", "plan", "simulate", "calibrate", "reproduce"],
 )
 def test_every_command_has_help(command):
@@ -171,6 +172,17 @@ def test_bench_pool_checks_its_rates(module, capsys):
     assert calls[0][1]["snic_rates"] == ("6 MB/s", "2 GB/s") and calls[0][1]["out"] == Path("x")
     assert '"rows": []' in capsys.readouterr().out
     assert run(["bench", "pool", "--snic-rates", "fast"]) == 2
+    assert "'fast' is no rate" in capsys.readouterr().err
+
+
+def test_bench_lanes_checks_its_rates(module, capsys):
+    calls = module("dualpath_ray.bench.lanes", "run", {"rows": []})
+    assert (
+        run(["bench", "lanes", "--rates", "1 GB/s", "--seconds", "0.5", "--rounds", "2", "--out", "x", "--json"]) == 0
+    )
+    assert calls[0][0][:4] == (("1 GB/s",), 0.5, 2, Path("x"))
+    assert '"rows": []' in capsys.readouterr().out
+    assert run(["bench", "lanes", "--rates", "fast"]) == 2
     assert "'fast' is no rate" in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 """Timed models and the bursts between layers: what an engine would compute is left out, and nothing else."""
 
 import queue
+import time
 
 import pytest
 import torch
@@ -8,8 +9,8 @@ import torch
 from dualpath_ray.base.errors import ConfigError, TransportError
 from dualpath_ray.engine.collectives import Collectives
 from dualpath_ray.engine.describe import describe
-from dualpath_ray.engine.timed import TimedAdapter, layer_time, next_token
-from dualpath_ray.traffic.messages import Collective, CollectiveDone
+from dualpath_ray.engine.timed import DeviceTime, TimedAdapter, layer_time, next_token
+from dualpath_ray.traffic.messages import CollectiveDone
 
 MODEL = "timed-3l-1us"
 
@@ -52,8 +53,8 @@ def test_each_layer_ends_with_a_burst_of_its_tokens(decodes):
     calls = []
 
     def send(message):
-        calls.append(message)
-        collectives.on_done(CollectiveDone(message.op, 0.25))
+        calls.append((message.engine, message.op, message.nbytes))
+        collectives.on_done(CollectiveDone(message.op, 0.25, 0.0))
 
     collectives = Collectives(1, 100, send)
     model = TimedAdapter(describe(MODEL, "float32", 0))
@@ -64,7 +65,7 @@ def test_each_layer_ends_with_a_burst_of_its_tokens(decodes):
         model.forward([[40], [50]], [2, 2], Kv([3, 3], calls), [0, 1])
     expected = []
     for layer in range(3):
-        expected += [("begin", layer), ("end", layer), Collective(1, layer + 1, 200)]
+        expected += [("begin", layer), ("end", layer), (1, layer + 1, 200)]
     assert calls == expected
     assert [wire for wire, _ in collectives.take_times()] == [0.25] * 3 and collectives.take_times() == []
 
@@ -75,4 +76,37 @@ def test_a_burst_fails_with_its_traffic_manager():
     collectives.on_done(None)
     with pytest.raises(TransportError, match="the link to the traffic manager has ended"):
         collectives.run(1)
-    assert sent.get() == Collective(0, 1, 1)
+    assert sent.get().op == 1
+
+
+@pytest.mark.parametrize("device", [None, DeviceTime()])
+def test_a_burst_is_over_at_its_end_and_not_when_it_is_told(device):
+    end_s = time.monotonic() + 0.02
+
+    def send(message):
+        assert message.posted_s <= time.monotonic()
+        collectives.on_done(CollectiveDone(message.op, 0.02, end_s))
+
+    collectives = Collectives(0, 1, send, device)
+    collectives.run(1)
+    assert time.monotonic() >= end_s
+    assert device is None or device.at_s == end_s
+
+
+def test_a_device_goes_on_though_its_host_wakes_up_late():
+    """Layers and bursts follow each other without a gap; only what is told too late makes it late."""
+    posted = []
+
+    def send(message):
+        posted.append(message.posted_s)
+        end_s = message.posted_s + (0.01 if len(posted) < 3 else -1.0)
+        collectives.on_done(CollectiveDone(message.op, 0.01, end_s))
+
+    adapter = TimedAdapter(describe("timed-3l-5ms", "float32", 0))
+    collectives = Collectives(0, 1, send, adapter.device)
+    began = time.monotonic()
+    adapter.after_layer(collectives.run)
+    adapter.decode([40], [2], Kv([3], []))
+    assert posted[0] >= began + 0.005
+    assert posted[1:] == pytest.approx([posted[0] + 0.015, posted[0] + 0.03])
+    assert adapter.device.at_s >= posted[2], "an end that is over when it is told is no end before now"

@@ -131,7 +131,7 @@ def test_asking_when_nobody_has_a_packet_changes_nothing(tables, packet_bytes, t
     asked, heads, sent = Arbiter(tables), [packet_bytes.get(vl, 0) for vl in range(15)], []
     for _ in range(60):
         for _ in range(times):
-            assert asked.next([0] * 15) is None and asked.next_run([0] * 15, [MTU] * 15) is None
+            assert asked.next([0] * 15) is None and asked.next_run([0] * 15, [MTU] * 15, 1) is None
         sent.append(asked.next(heads))
     if sent[0] is not None:
         assert sent == first(60, tables, packet_bytes)
@@ -234,20 +234,47 @@ class Queues:
         return [next((n for n, size in enumerate(lane) if size != lane[0]), len(lane)) for lane in self.lanes]
 
 
-@given(tables, traffic)
-def test_a_run_is_what_the_packets_would_have_been_one_by_one(tables, traffic):
+@given(tables, traffic, st.integers(1, 50))
+def test_a_run_is_what_the_packets_would_have_been_one_by_one(tables, traffic, most):
     by_run, by_packet, queues = Arbiter(tables), Arbiter(tables), Queues()
     for arrivals in [*traffic, *([[]] * 400)]:
         queues.arrive(arrivals)
-        run = by_run.next_run(queues.waiting, queues.heads)
+        run = by_run.next_run(queues.waiting, queues.heads, most)
         if run is None:
             assert by_packet.next(queues.heads) is None
             continue
         vl, packets = run
-        assert 1 <= packets <= queues.waiting[vl]
+        assert 1 <= packets <= min(most, queues.waiting[vl])
         for _ in range(packets):
             assert by_packet.next(queues.heads) == vl
             queues.lanes[vl].popleft()
+
+
+@given(tables, traffic, st.integers(1, 200))
+def test_rounds_are_what_the_packets_would_have_been_but_for_their_order(tables, traffic, most):
+    by_round, by_packet, queues = Arbiter(tables), Arbiter(tables), Queues()
+    for arrivals in [*traffic, *([[]] * 50)]:
+        queues.arrive([(vl, size, 5 * packets) for vl, size, packets in arrivals])
+        rounds = by_round.next_rounds(queues.waiting, queues.heads, most)
+        counts = Counter(by_packet.next(queues.heads) for _ in range(sum(packets for _, packets in rounds)))
+        assert counts == dict(rounds) and counts.total() <= most
+        for vl, packets in rounds:
+            assert packets < queues.waiting[vl]
+            for _ in range(packets):
+                queues.lanes[vl].popleft()
+        run = by_round.next_run(queues.waiting, queues.heads, most)
+        for _ in range(run[1] if run else 1):
+            assert by_packet.next(queues.heads) == (run[0] if run else None)
+            if run:
+                queues.lanes[run[0]].popleft()
+
+
+def test_full_equal_lanes_take_turns_in_rounds_up_to_the_limit():
+    arbiter, waiting, sizes = Arbiter(PAPER_TABLES), [9999, 9999, 9999, 0], [MTU] * 4
+    assert arbiter.next_rounds(waiting, sizes, 9999) == (), "lane 3, whose turn is over, has nothing"
+    assert [arbiter.next_run(waiting, sizes, 9999) for _ in range(2)] == [(0, 3), (1, 3)]
+    assert arbiter.next_rounds(waiting, sizes, 9999) == [(0, 117), (1, 117)]
+    assert arbiter.next_run(waiting, sizes, 9999) == (0, 1)
 
 
 @given(tables, traffic)

@@ -13,6 +13,7 @@ from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.effects import Send
 from dualpath_ray.traffic.messages import Collective, CollectiveDone, Grant
 from dualpath_ray.traffic.nic import Direction, Nic
+from dualpath_ray.traffic.nic_queue import AHEAD_S
 
 RATE = 1e6
 
@@ -37,8 +38,8 @@ def told(context):
 
 def test_a_collective_takes_both_directions_of_its_engines_nic(context):
     context.now_s = 5.0
-    context.on_collective(Collective(1, 7, 1000))
-    assert told(context) == [(1, CollectiveDone(7, pytest.approx(0.001)))]
+    context.on_collective(Collective(1, 7, 1000, 5.0))
+    assert told(context) == [(1, CollectiveDone(7, pytest.approx(0.001), pytest.approx(5.001)))]
     for direction in Direction:
         assert context.cnics[1][direction].counters.bytes_by_class == {TrafficClass.MODEL_EXECUTION: 1000}
         assert not context.cnics[0][direction].counters.bytes_by_class
@@ -48,14 +49,31 @@ def test_kv_on_the_wire_holds_it_up_for_a_packet_and_its_end_is_told_by_the_sche
     context.on_grant("p0", Grant(1, 0, Direction.IN, 1_000_000))
     context.poll_nics()
     context.now_s = 0.1
-    context.on_collective(Collective(0, 1, 10_000))
+    context.on_collective(Collective(0, 1, 10_000, 0.1))
     context.now_s = 0.9  # looked at late
     context.poll_nics()
     ((_, done),) = told(context)
     assert 0.01 <= done.took_s <= 0.01 + 4096 / RATE + 1e-9
+    assert done.end_s == pytest.approx(0.1 + done.took_s)
 
 
 def test_the_next_collective_waits_for_the_one_before(context):
     for op in (1, 2):
-        context.on_collective(Collective(0, op, 10_000))
+        context.on_collective(Collective(0, op, 10_000, 0.0))
     assert [(m.op, pytest.approx(m.took_s)) for _, m in told(context)] == [(1, 0.01), (2, 0.02)]
+
+
+def test_a_message_that_comes_late_shifts_nothing(context):
+    context.now_s = 3.0
+    context.on_collective(Collective(0, 1, 10_000, 2.5))
+    assert told(context) == [(0, CollectiveDone(1, pytest.approx(0.01), pytest.approx(2.51)))]
+
+
+def test_the_engine_is_told_before_the_end(context):
+    context.now_s = 1.0
+    context.on_collective(Collective(0, 1, 10_000, 1.0))
+    context.poll_nics()
+    context.now_s = context.next_deadline_s()
+    context.poll_nics()
+    assert context.now_s == pytest.approx(1.01 - AHEAD_S)
+    assert [e.message for e in context.outbox] == [CollectiveDone(1, pytest.approx(0.01), pytest.approx(1.01))]
