@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ def between(mine: Iterable[Connection], theirs: Iterable[tuple[Endpoint, Endpoin
 def set_tos(connection: Connection, tos: int) -> None:
     """Mark its packets. Nothing happens when it is closed meanwhile."""
     with suppress(OSError):
+        if not stat.S_ISSOCK(os.stat(connection.descriptor).st_mode):
+            return
         descriptor = os.dup(connection.descriptor)
         blocking = os.get_blocking(descriptor)
         with socket.socket(fileno=descriptor) as opened:

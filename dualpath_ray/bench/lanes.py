@@ -93,7 +93,7 @@ def said(row: LaneRow) -> str:
 def arbiter_rows(seconds: float, rounds: int) -> list[LaneRow]:
     """Packets of 4 KiB that are decided in a CPU second."""
     rows = []
-    for how, decide in (("packet by packet", _by_packet), ("turn by turn", _by_turn), ("as a NIC asks", _as_asked)):
+    for how, decide in (("packet by packet", _by_packet), ("turn by turn", _by_turn), ("in whole rounds", _as_asked)):
         found = [_rate_of(decide, seconds / 4) for _ in range(rounds)]
         rows.append(LaneRow("arbiter", f"{how}, all lanes full", statistics.median(found), "packets/s", PACKETS_PER_S))
     return rows

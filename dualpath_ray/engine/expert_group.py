@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -59,7 +59,8 @@ class ExpertGroup:
         """
         self._place, self._device, self._post, self._on_failure = place, device, post, on_failure
         self._silence_s = 2 * limit.total_seconds()  # a round may be under way when a burst begins
-        self._out, self._there = (torch.zeros(PIECE_BYTES, dtype=torch.uint8, device=device) for _ in range(2))
+        room = PIECE_BYTES + place.size  # what does not divide evenly may come from every member
+        self._out, self._there = (torch.zeros(room, dtype=torch.uint8, device=device) for _ in range(2))
         self._changes = threading.Lock()
         self._burst: _Burst | None = None
         self._round = self._steps = 0
@@ -102,8 +103,8 @@ class ExpertGroup:
         """
         burst = _Burst(nbytes)
         with self._changes:  # who serves does not go on to the next round meanwhile
-            if self._failure is not None:
-                raise TransportError(self._failure)
+            if self._failure is not None or self._closing:
+                raise TransportError(self._failure or f"{self._place.who} ends")
             self._burst = burst
             failure = self._ring()
         if failure is not None:
@@ -127,7 +128,8 @@ class ExpertGroup:
 
     def close(self) -> None:
         """This engine ends, and with it the group."""
-        self._closing = True
+        with self._changes:
+            self._closing = True
         self._release()
 
     def _serve(self) -> None:
@@ -140,6 +142,8 @@ class ExpertGroup:
                         self._round += 1
                     self._take_part(burst)
         except Exception as error:  # of torch: whatever it is, the group is over
+            with suppress(Exception):  # the others need not wait until this one has been silent for too long
+                dist.destroy_process_group()
             self._end(_first_line(error))
 
     def _wait_for_bell(self) -> None:

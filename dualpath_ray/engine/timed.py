@@ -71,23 +71,29 @@ class DeviceTime:
     Its host waits for it, and may wake up late; the device does what it was told in time no later for that.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self.at_s = 0.0
+        self._clock, self._sleep = clock, sleep
 
     def told(self) -> None:
         """The host gives it more to do."""
-        self.at_s = max(self.at_s, time.monotonic())
+        self.at_s = max(self.at_s, self._clock())
 
     def wait_until(self, end_s: float) -> None:
         """Returns when the device is there: then, or now, if its host tells it too late."""
         self.told()
         self.at_s = max(self.at_s, end_s)
-        sleep_until(self.at_s)
+        self._wait()
 
     def take(self, seconds: float) -> None:
         """Returns when the device has computed for so long."""
         self.at_s += seconds
-        sleep_until(self.at_s)
+        self._wait()
+
+    def _wait(self) -> None:
+        self._sleep(max(0.0, self.at_s - self._clock()))
 
 
 def sleep_until(at_s: float) -> None:
@@ -98,9 +104,9 @@ def sleep_until(at_s: float) -> None:
 class TimedAdapter:
     """Adapter of a timed model."""
 
-    def __init__(self, description: "ModelDescription") -> None:
+    def __init__(self, description: "ModelDescription", device: DeviceTime | None = None) -> None:
         self.description = description
-        self.device = DeviceTime()
+        self.device = device or DeviceTime()
         self._num_layers, self._layer_s = layer_time(description.model)
         self._act: Callable[[int], None] = lambda num_tokens: None
 

@@ -1,10 +1,8 @@
 """The traffic manager of a node: a thin shell that feeds the core and carries out what it says."""
 
 import os
-import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -40,10 +38,10 @@ from dualpath_ray.storage.sharded import Access, Shard, open_shards
 from dualpath_ray.traffic.carriers import Carriers
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.core import TrafficCore
+from dualpath_ray.traffic.core_runner import CoreRunner
 from dualpath_ray.traffic.effects import (
     CopyPool,
     Effect,
-    Event,
     Fail,
     FromEngine,
     FromPeer,
@@ -51,7 +49,6 @@ from dualpath_ray.traffic.effects import (
     OpDone,
     ReadBlock,
     Send,
-    Tick,
     WriteBlock,
 )
 from dualpath_ray.traffic.link import Link, LinkAt, NodeListener, link_path, listen, read_all
@@ -63,7 +60,6 @@ from dualpath_ray.transport.load import Around, make_transport
 from dualpath_ray.transport.port import AskPeer, TwoSidedTransport, copier
 
 _LINK_TIMEOUT_S = 20
-_STATUS_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +157,7 @@ class TrafficManager:
         self._copy_as = copier(self._transport)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
-        self._events: queue.SimpleQueue[Event | Future[dict[str, Any]] | None] = queue.SimpleQueue()
-        self._at_once: deque[Event] = deque()  # what was done while an effect was carried out
-        self._turn = threading.Lock()  # of who is with the core: its thread, or one that reads an engine's link
-        self._deadline_s: float | None = None  # when the core wants to hear a Tick
-        self._over = False
+        self._runner = CoreRunner(self._core, f"traffic manager of {spec.node}", self._execute, self._core_failed)
         depth = spec.least_io_depth, spec.most_io_depth
         self._reads, self._writes = IoPool("storage-read", *depth), IoPool("storage-write", *depth)
         self._copy = ThreadPoolExecutor(max(2, spec.num_engines), "pool-copy")
@@ -173,10 +165,9 @@ class TrafficManager:
         self._peers: dict[str, Link] = {}
         self._failure: DualPathError | None = None
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="traffic-core", daemon=True)
         self._server = listen(link_path(spec.system, spec.node), self._on_engine)
         self._listener = NodeListener(address, self._on_node)
-        self._thread.start()
+        self._runner.start()
 
     def _make_core(self) -> TrafficCore:
         spec, segment = self._spec, self._segment
@@ -258,13 +249,16 @@ class TrafficManager:
     def _on_engine(self, name: str, link: Link) -> None:
         engine = int(name.partition(":")[2])
         self._engines[engine] = link
-        self._take(FromEngine(Hello(name)))
-        read_all(link, lambda m: self._take(FromEngine(m)), lambda: self._lost(f"engine {engine}"), name)
+        if self._runner.over:  # it would wait for answers that nobody gives
+            link.close()
+        self._runner.take(FromEngine(Hello(name)))
+        # An engine may wait for the answer: its messages are handled where they are read.
+        read_all(link, lambda m: self._runner.take(FromEngine(m)), lambda: self._lost(f"engine {engine}"), name)
 
     def _on_node(self, node: str, link: Link) -> threading.Thread:
         self._peers[node] = link
         lost = partial(self._lost, f"node {node}")
-        return read_all(link, lambda m: self._events.put(FromPeer(node, m)), lost, f"peer:{node}")
+        return read_all(link, lambda m: self._runner.put(FromPeer(node, m)), lost, f"peer:{node}")
 
     def _lost(self, who: str) -> None:
         if not self._stopping:
@@ -273,51 +267,13 @@ class TrafficManager:
     def _fail(self, error: DualPathError) -> None:
         self._failure = self._failure or error
 
-    # the core's loop -------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        event: Event | Future[dict[str, Any]] | None = Tick()
-        while event is not None:
-            self._take(event)
-            event = self._next_event()
-        self._over = True
-
-    def _take(self, event: Event | Future[dict[str, Any]]) -> None:
-        """From any thread. An engine may wait for the answer, so its messages wait for no other thread to wake up."""
-        with self._turn:
-            if self._over:
-                return
-            try:
-                if isinstance(event, Future):
-                    event.set_result(self._core.status(time.monotonic()))
-                else:
-                    self._at_once.append(event)
-                while self._at_once:
-                    for effect in self._core.handle(self._at_once.popleft(), time.monotonic()):
-                        self._execute(effect)
-            except Exception as error:
-                self._end_core(error)
-                raise
-            before_s, self._deadline_s = self._deadline_s, self._core.next_deadline_s()
-            if threading.current_thread() is not self._thread and _sooner(self._deadline_s, before_s):
-                self._events.put(Tick())  # its thread sleeps for longer
-
-    def _end_core(self, error: Exception) -> None:
-        """Who waits for an answer must hear that none will come."""
-        self._over = True
-        self._fail(TransportError(f"traffic manager of {self._spec.node} failed: {error!r}"))
-        self._events.put(None)
+    def _core_failed(self, reason: DualPathError) -> None:
+        """Engines that wait for an answer must hear that none will come."""
+        self._fail(reason)
         for link in list(self._engines.values()):
             link.close()
 
-    def _next_event(self) -> Event | Future[dict[str, Any]] | None:
-        deadline_s = self._deadline_s
-        try:
-            if deadline_s is None:
-                return self._events.get()
-            return self._events.get(timeout=max(0.0, deadline_s - time.monotonic()))
-        except queue.Empty:
-            return Tick()
+    # what the core says ----------------------------------------------------------------------------------------------
 
     def _execute(self, effect: Effect) -> None:
         if isinstance(effect, Send):
@@ -333,7 +289,7 @@ class TrafficManager:
         elif isinstance(effect, CopyPool):
             move = partial(self._copy_as, effect.traffic_class, effect.peer, effect.batch, effect.write)
             if effect.batch.total_bytes <= self._transport.inline_bytes:
-                self._at_once.append(self._outcome(effect.op, move))
+                self._runner.at_once(self._outcome(effect.op, move))
             else:
                 self._done_with(effect.op, self._copy.submit(move))
         elif isinstance(effect, IndexCall):
@@ -356,9 +312,9 @@ class TrafficManager:
                 return
             error = finished.exception()
             if error is None:
-                self._events.put(OpDone(op, finished.result()))
+                self._runner.put(OpDone(op, finished.result()))
             else:
-                self._events.put(OpDone(op, None, self._own(error)))
+                self._runner.put(OpDone(op, None, self._own(error)))
 
         future.add_done_callback(done)
 
@@ -387,16 +343,17 @@ class TrafficManager:
     # for clients -----------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """Counters of this node (``TrafficCore.status``), stamped with the wall clock."""
-        answer: Future[dict[str, Any]] = Future()
-        self._events.put(answer)  # the core's thread answers: nobody else may look into it
+        """Counters of this node (``TrafficCore.status``), stamped with the wall clock.
+
+        Raises: TransportError with the reason when its core has failed.
+        """
         more = {
             "cpu_s": sum(os.times()[:2]),
             "time_s": time.time(),
             "transports": self._transports(),
             "devices": self.devices(),
         }
-        return {**answer.result(_STATUS_TIMEOUT_S), **more}
+        return {**self._runner.status(), **more}
 
     def devices(self) -> dict[str, str]:
         """Per NIC its device, and why it is that one; under ``both`` a sentence where one has both roles."""
@@ -459,7 +416,7 @@ class TrafficManager:
         self._segment.unlink()
         link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
         self._stopping = True
-        self._events.put(None)
+        self._runner.stop()
         self._server.close()
         self._listener.close()
         for link in (*self._engines.values(), *self._peers.values()):
@@ -469,10 +426,6 @@ class TrafficManager:
         self._transport.close()  # first: copies that are stuck end with it
         self._copy.shutdown(cancel_futures=True)
         self._store.close()
-
-
-def _sooner(deadline_s: float | None, before_s: float | None) -> bool:
-    return deadline_s is not None and (before_s is None or deadline_s < before_s)
 
 
 def _link_rate(link: NicChoice | Carriers) -> float | None:

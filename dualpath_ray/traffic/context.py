@@ -174,22 +174,23 @@ class NodeContext:
         A real NIC hears of it by a doorbell, and its end is seen at once. So the schedule takes it from when it was posted,
         as far as it is not decided, and the engine is told of its end ahead.
         """
-        nic, arrived_s, waiting = self.cnics[message.engine], dict[Direction, float](), len(Direction)
-        took_s, end_s = 0.0, float("-inf")
+        nic, waiting, end_s = self.cnics[message.engine], len(Direction), float("-inf")
 
-        def through(direction: Direction) -> None:
-            nonlocal waiting, took_s, end_s
+        def through() -> None:
+            nonlocal waiting, end_s
             waiting, end_s = waiting - 1, max(end_s, self.event_s)
-            took_s = max(took_s, self.event_s - arrived_s[direction])
             if not waiting:
-                self.send(message.engine, CollectiveDone(message.op, took_s, end_s))
+                self.send(message.engine, CollectiveDone(message.op, end_s - message.posted_s, end_s))
 
         for direction in Direction:
-            mark = (nothing, partial(through, direction))
-            transfer = nic[direction].submit_ahead(
-                mark, message.nbytes, TrafficClass.MODEL_EXECUTION, message.posted_s, self.now_s, message.on_device
+            nic[direction].submit_ahead(
+                (nothing, through),
+                message.nbytes,
+                TrafficClass.MODEL_EXECUTION,
+                message.posted_s,
+                self.now_s,
+                message.on_device,
             )
-            arrived_s[direction] = transfer.arrived_s
 
     def poll_nics(self) -> bool:
         """Run the callbacks that are due; True when there were any."""

@@ -311,7 +311,7 @@ class Collective:
 
 @dataclass(frozen=True, slots=True)
 class CollectiveDone:
-    """They are through at ``end_s``, which may be to come. ``took_s``: by the NIC's schedule, since it has them."""
+    """They are through at ``end_s``, which may be to come. ``took_s``: by the NIC's schedule, since they were posted."""
 
     op: int
     took_s: float

@@ -24,6 +24,7 @@ AHEAD_S = 1e-3  # an answer travels meanwhile, through two processes; and who co
 LEAST_CHUNK_BYTES = 256 * 1024  # smaller copies would cost more in calls than in bytes
 _FEW_PACKETS = 16  # fewer are decided turn by turn
 _LEAST_LOOK_S, _LOOK_S = 1e-4, 1e-3  # between two looks at whether a lane that must wait has got its turn
+LEAD_S = AHEAD_S + _LEAST_LOOK_S  # so long ahead it is decided: whoever looks late by that still tells in time
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class NicQueue:
         self._lanes = used = lanes if self.rate_bytes_per_s else None
         self._queues: list[deque[Transfer]] = [deque() for _ in range(used.tables.max_vls if used else 1)]
         self._arbiter = Arbiter(used.tables) if used else None
+        self._high = {entry.vl for entry in used.tables.high if entry.weight} if used else set[int]()
         self._events: deque[NicEvent] = deque()  # that ``poll`` has not told yet
         self._ahead: list[NicEvent] = []  # those that it tells whenever they are
         self._num_ahead = 0  # transfers queued that are told ahead
@@ -228,9 +230,11 @@ class NicQueue:
             at_s = self._through_s(head) if head.started else max(self._free_at_s, head.arrived_s)
         else:  # one that has not started may have to wait, and may be through as soon as it has taken its time
             took = [self._took_s(head.left_bytes) for head in heads]
-            looks = [max(_LEAST_LOOK_S, min(_LOOK_S, least)) for least in took]
-            waits = zip(heads, took, looks, strict=True)
-            at_s = self._free_at_s + min(least if head.started else look for head, least, look in waits)
+            waits = [least if head.started else min(_LOOK_S, least) for head, least in zip(heads, took, strict=True)]
+            soonest = [
+                0.0 if head.started and head.lane in self._high else _LEAST_LOOK_S for head in heads
+            ]  # who is in the low table alone may wait for long, and is not looked for in vain at each packet of others
+            at_s = self._free_at_s + min(map(max, waits, soonest))
         at_s -= self._lead_s
         while self._urgent and not self._waits(self._urgent[0]):
             heappop(self._urgent)
@@ -257,7 +261,7 @@ class NicQueue:
     @property
     def _lead_s(self) -> float:
         """How long before it goes over the wire something is decided."""
-        return AHEAD_S if self._num_ahead else 0.0
+        return LEAD_S if self._num_ahead else 0.0
 
     def _put(self, transfer: Transfer, now_s: float) -> None:
         """Into its lane. All is decided until now."""

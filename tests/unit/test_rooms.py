@@ -51,7 +51,7 @@ RAY_ADAPTERS = {"transport/collective.py", "transport/rdt.py", "transport/rdt_cu
 # What decides gets time as an argument. Not pure by their nature: the shells, and what waits on a socket or maps memory.
 PURE_ROOMS = {"traffic", "scheduler", "kv", "planning"}
 PURE_FILES = {"storage/index.py", "storage/shards.py"}
-IMPURE_FILES = {"actor.py", "link.py", "segment.py"}
+IMPURE_FILES = {"actor.py", "core_runner.py", "link.py", "segment.py"}
 EFFECTS = {"time", "threading", "ray", "torch", "queue", "socket", "asyncio", "multiprocessing", "concurrent", "random"}
 
 

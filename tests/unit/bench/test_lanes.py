@@ -23,7 +23,7 @@ def test_a_rate_stands_between_its_bounds_and_is_the_median_of_its_rounds():
 
 def test_each_way_to_ask_the_arbiter_stands_beside_the_bound():
     rows = arbiter_rows(1e-3, 1)
-    assert [row.setting.split(",")[0] for row in rows] == ["packet by packet", "turn by turn", "as a NIC asks"]
+    assert [row.setting.split(",")[0] for row in rows] == ["packet by packet", "turn by turn", "in whole rounds"]
     assert all(row.at_least == 500_000 and row.value > 0 and row.unit == "packets/s" for row in rows)
 
 

@@ -89,6 +89,9 @@ def members_of(nodes, device, tos=184, limit_s=60):
     members = [Member(rank, nodes, device) for rank in range(len(nodes))]
     members[0].ask("open")
     port = members[0].answer()
+    for member in members:
+        member.ask("posted")
+        assert member.answer() == []  # it has loaded what it needs, which takes no part of the limit
     for member in reversed(members):
         if member is members[0]:
             time.sleep(1)

@@ -43,6 +43,27 @@ def test_bursts_of_any_member_go_through_whatever_the_others_do(members):
     assert totals[2] == to_last + sent[2] and sum(totals) == 2 * totals[2]
 
 
+def test_a_round_in_several_pieces_of_as_many_members_as_do_not_divide_them():
+    made = members_of(("d0", "d0", "d1", "d1"), "cpu")
+    try:
+        for member in made:
+            member.ask("exchange", (40 << 20) + 1)
+        assert [member.answer() for member in made] == ["through"] * 4
+        for member in made:
+            member.ask("posted")
+        to_one = ((40 << 20) + 1) // 3  # of which there and back to two members elsewhere
+        assert all(abs(sum(member.answer()) - 4 * to_one) <= 24 for member in made)
+    finally:
+        stop(made)
+
+
+def test_an_engine_that_has_ended_exchanges_nothing(members):
+    members[0].ask("close soon", 0)
+    time.sleep(1)
+    members[0].ask("exchange", 1000)
+    assert members[0].answer() == "engine d0/0 ends"
+
+
 def test_every_connection_between_members_is_marked(members):
     """Of gloo and of the store, whenever it was made; the processes have no others."""
     for member in members:

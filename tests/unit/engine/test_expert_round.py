@@ -41,4 +41,4 @@ def test_pieces_are_the_round_and_fit_into_the_memory_of_every_member(sizes):
     for part in parts:
         for rank in range(len(sizes)):
             send, receive = splits(part, rank)
-            assert sum(send) <= PIECE_BYTES and sum(receive) <= PIECE_BYTES + len(sizes)
+            assert sum(send) <= PIECE_BYTES and sum(receive) <= PIECE_BYTES + len(sizes)  # what a group has room for

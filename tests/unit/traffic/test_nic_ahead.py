@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.base.vl_shares import shares, starvation_bound
 from dualpath_ray.config.fabric import CnicLanes
-from dualpath_ray.traffic.nic_queue import AHEAD_S, NicQueue
+from dualpath_ray.traffic.nic_queue import AHEAD_S, LEAD_S, NicQueue
 
 MODEL, URGENT, KV = TrafficClass.MODEL_EXECUTION, TrafficClass.KV_URGENT, TrafficClass.KV_CACHE
 LANES = CnicLanes().lanes
@@ -20,7 +20,7 @@ MS = int(RATE * 1e-3)  # bytes in a millisecond
 arrivals = st.lists(
     st.tuples(
         st.floats(0, 5e-3),
-        st.one_of(st.integers(1, 5 * MS), st.integers(1, 3 * PACKET)),
+        st.one_of(st.integers(1, 5 * MS), st.integers(1, 3 * PACKET), st.integers(1, 3)),
         st.sampled_from([MODEL, URGENT, KV]),
         st.none() | st.floats(0, 0.02),  # when what is no collective becomes urgent, after it came
     ),
@@ -116,7 +116,7 @@ def test_who_comes_meanwhile_waits_for_what_is_decided_and_no_longer(nbytes, at_
     direction.submit("kv", PACKET, traffic_class, at_s, None)
     direction.look()
     bound = starvation_bound(LANES.tables, LANES.lane(traffic_class), PACKET, PACKET) + 2 * PACKET
-    assert direction.told["kv", False][0] - at_s <= AHEAD_S + bound / RATE
+    assert direction.told["kv", False][0] - at_s <= LEAD_S + bound / RATE
     assert direction.told["kv", False][0] <= max(at_s, nbytes / RATE) + 1e-9
 
 
