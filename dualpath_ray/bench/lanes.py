@@ -93,7 +93,7 @@ def said(row: LaneRow) -> str:
 def arbiter_rows(seconds: float, rounds: int) -> list[LaneRow]:
     """Packets of 4 KiB that are decided in a CPU second."""
     rows = []
-    for how, decide in (("packet by packet", _by_packet), ("turn by turn", _by_turn), ("in whole rounds", _as_asked)):
+    for how, decide in (("packet by packet", _by_packet), ("turn by turn", _by_turn), ("in whole rounds", _by_rounds)):
         found = [_rate_of(decide, seconds / 4) for _ in range(rounds)]
         rows.append(LaneRow("arbiter", f"{how}, all lanes full", statistics.median(found), "packets/s", PACKETS_PER_S))
     return rows
@@ -149,7 +149,7 @@ def _by_turn(arbiter: Arbiter, full: list[int], sizes: list[int]) -> int:
     return packets
 
 
-def _as_asked(arbiter: Arbiter, full: list[int], sizes: list[int]) -> int:
+def _by_rounds(arbiter: Arbiter, full: list[int], sizes: list[int]) -> int:
     packets = 0
     while packets < _ASKED:
         rounds = arbiter.next_rounds(full, sizes, _ASKED)

@@ -21,7 +21,8 @@ from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.core import TrafficCore
-from dualpath_ray.traffic.effects import CopyPool, Effect, Event, Fail, FromPeer, OpDone, Send, Tick
+from dualpath_ray.traffic.core_runner import next_event
+from dualpath_ray.traffic.effects import CopyPool, Effect, Event, Fail, FromPeer, OpDone, Send
 from dualpath_ray.traffic.messages import Grant, Granted
 from dualpath_ray.traffic.nic import Direction, Nic
 from dualpath_ray.transport.port import CopyBatch
@@ -57,7 +58,7 @@ class NicDriver:
         self._context = NodeContext(NODE, LAYOUT, BufferPool(here), here.slots_offset, snic, [self.nic])
         self._core = TrafficCore(self._context, [], 1, 1.0)
         self._slots = self._context.slot_offsets(range(_SLOTS))
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._at_once: deque[Event] = deque()
         self._copy = ThreadPoolExecutor(2, "pool-copy")
 
@@ -109,13 +110,9 @@ class NicDriver:
     def _next_event(self) -> Event:
         if self._at_once:
             return self._at_once.popleft()
-        deadline_s = self._core.next_deadline_s()
-        try:
-            if deadline_s is None:
-                return self._events.get()
-            return self._events.get(timeout=max(0.0, deadline_s - time.monotonic()))
-        except queue.Empty:
-            return Tick()
+        event = next_event(self._events, self._core.next_deadline_s())
+        assert event is not None, "nobody ends this loop but its own count"
+        return event
 
     def _execute(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

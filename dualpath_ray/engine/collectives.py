@@ -56,16 +56,10 @@ class Collectives:
             (device.wait_until if device else sleep_until)(done.end_s)  # it is told ahead
         self._times.append((took_s, time.monotonic() - began_s))
 
-    def _post_round(self, nbytes: int) -> Callable[[], float]:
-        """Give the NIC what a round of the group sends over it; what waits for its end returns the seconds that it took."""
+    def _post_round(self, nbytes: int) -> Callable[[], None]:
+        """Give the NIC what a round of the group sends over it; returns what waits for its end."""
         op = self._post(nbytes, time.monotonic(), on_device=True)
-
-        def through() -> float:
-            done = self._wait(op)
-            sleep_until(done.end_s)
-            return done.took_s
-
-        return through
+        return lambda: sleep_until(self._wait(op).end_s)
 
     def _post(self, nbytes: int, posted_s: float, on_device: bool = False) -> int:
         self._op += 1

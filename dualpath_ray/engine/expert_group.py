@@ -47,7 +47,7 @@ class ExpertGroup:
         self,
         place: GroupPlace,
         device: str,
-        post: Callable[[int], Callable[[], float]],
+        post: Callable[[int], Callable[[], None]],
         on_failure: Callable[[str], None],
         limit: timedelta = _STEP,
     ) -> None:

@@ -90,21 +90,22 @@ class CoreRunner:
         event: Event | None = Tick()
         while event is not None:
             self.take(event)
-            event = self._next_event()
-
-    def _next_event(self) -> Event | None:
-        deadline_s = self._deadline_s
-        try:
-            if deadline_s is None:
-                return self._events.get()
-            return self._events.get(timeout=max(0.0, deadline_s - time.monotonic()))
-        except queue.Empty:
-            return Tick()
+            event = next_event(self._events, self._deadline_s)
 
     def _end(self, reason: DualPathError) -> None:
         self._over = reason
         self._events.put(None)
         self._on_failure(reason)
+
+
+def next_event(events: "queue.SimpleQueue[Event | None]", deadline_s: float | None) -> Event | None:
+    """What comes next, or a Tick at a core's deadline. Args: deadline_s: of the monotonic clock; None waits for what comes."""
+    try:
+        if deadline_s is None:
+            return events.get()
+        return events.get(timeout=max(0.0, deadline_s - time.monotonic()))
+    except queue.Empty:
+        return Tick()
 
 
 def _sooner(deadline_s: float | None, before_s: float | None) -> bool:

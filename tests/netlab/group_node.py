@@ -17,7 +17,7 @@ from dualpath_ray.engine.expert_round import GroupPlace
 def run(rank: int, host: str, port: int, interface: str, tos: int, nbytes: int, count: int) -> None:
     torch.set_num_threads(1)
     place = GroupPlace("engine", rank, ("d0", "d1"), host, port, tos, {"GLOO_SOCKET_IFNAME": interface})
-    group = ExpertGroup(place, "cpu", lambda sent: lambda: 0.0, lambda reason: None)
+    group = ExpertGroup(place, "cpu", lambda sent: lambda: None, lambda reason: None)
     if rank:
         print("joined", flush=True)
         sys.stdin.read()

@@ -56,6 +56,9 @@ def made():
     runner.start()
     yield core, runner, effects, failures
     runner.stop()
+    for thread in threading.enumerate():
+        if thread.name == "traffic-core":
+            thread.join(LIMIT_S)
 
 
 def test_events_are_taken_where_they_come_and_put_for_the_runners_thread(made):
