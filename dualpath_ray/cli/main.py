@@ -8,6 +8,7 @@ import click
 from dualpath_ray import __version__
 from dualpath_ray.cli.bench import bench
 from dualpath_ray.cli.calibrate import calibrate
+from dualpath_ray.cli.change import drain, scale, set_, undrain
 from dualpath_ray.cli.config import config
 from dualpath_ray.cli.demo import demo
 from dualpath_ray.cli.doctor import doctor
@@ -15,12 +16,15 @@ from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
 from dualpath_ray.cli.explain import explain
 from dualpath_ray.cli.fabric import fabric
 from dualpath_ray.cli.groups import GroupedCommands
+from dualpath_ray.cli.logs import debug_bundle, logs
 from dualpath_ray.cli.models import models
 from dualpath_ray.cli.plan import plan
 from dualpath_ray.cli.profile import profile
 from dualpath_ray.cli.reproduce import reproduce
 from dualpath_ray.cli.rollout import rollout
 from dualpath_ray.cli.simulate import simulate
+from dualpath_ray.cli.status import status
+from dualpath_ray.cli.up import down, up
 
 
 @click.group(cls=GroupedCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -34,6 +38,15 @@ cli.add("try", demo)
 cli.add("try", models)
 cli.add("try", doctor)
 cli.add("run", rollout)
+cli.add("operate", up)
+cli.add("operate", status)
+cli.add("operate", set_)
+cli.add("operate", scale)
+cli.add("operate", drain)
+cli.add("operate", undrain)
+cli.add("operate", logs)
+cli.add("operate", debug_bundle)
+cli.add("operate", down)
 cli.add("plan", plan)
 cli.add("plan", simulate)
 cli.add("plan", calibrate)

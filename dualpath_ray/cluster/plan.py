@@ -95,10 +95,9 @@ class SystemPlan:
         prefill, decode = self.config.prefill_nodes, self.config.decode_nodes
         return prefill * self.buffer_bytes(Role.PREFILL) + decode * self.buffer_bytes(Role.DECODE)
 
-    def node_spec(self, system: str, node: str, store_root: str, store_spec: str) -> NodeSpec:
+    def node_spec(self, system: str, node: str, role: Role, store_root: str, store_spec: str) -> NodeSpec:
         """What the traffic manager of a node is told."""
         config, nic = self.config, self.config.node
-        role = Role.PREFILL if node in config.prefill_names else Role.DECODE
         charged = not config.scheduler.oracle
 
         def rate(bps: int | None) -> float | None:
@@ -137,10 +136,9 @@ class SystemPlan:
             report_interval_s=config.scheduler.fetch_interval_s,
         )
 
-    def engine_spec(self, system: str, node: str, engine: int) -> EngineSpec:
+    def engine_spec(self, system: str, node: str, role: Role, engine: int) -> EngineSpec:
         """What one engine is told."""
         config, scheduler = self.config, self.config.scheduler
-        role = Role.PREFILL if node in config.prefill_names else Role.DECODE
         limits = PrefillLimits(
             layerwise=scheduler.layerwise,
             quota_s=scheduler.compute_quota_s if scheduler.quota else None,

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from dualpath_ray.base.errors import RequestRefusedError
+from dualpath_ray.cluster.asking import ask
 from dualpath_ray.cluster.client import Client, Generation
 from dualpath_ray.cluster.delays import Delays
-from dualpath_ray.cluster.system import System, ask
+from dualpath_ray.cluster.membership import node_number
+from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.observability.run_record import NicSample, RunRecord, TurnRecord
 from dualpath_ray.scheduler.state import Request
@@ -200,12 +202,17 @@ class Rollout:
         tokens = self._system.plan.layout.block_tokens
         charged = not config.scheduler.oracle
         turns = [_turn_record(ended, decisions[ended.request.request_id], tokens, charged) for ended in self._turns]
-        nodes = self._system.plan.config.node_names
-        nics = {name: nic for node in nodes for name, nic in after["nodes"][node]["nics"].items()}
-        nics_before = {name: nic for node in nodes for name, nic in before["nodes"][node]["nics"].items()}
+        seen = sampler.nodes  # in the order of roles and numbers: some may have come or gone meanwhile
+        nodes, prefill = list(seen), [node for node in seen if node.startswith("p")]
+        nics = {name: nic for node in seen.values() for name, nic in node["nics"].items()}
+        nics_before = {name: nic for node in before["nodes"].values() for name, nic in node["nics"].items()}
+        nothing = {"bytes": 0, "bytes_by_class": {}}  # of a node that joined
 
         def moved(name: str) -> int:
-            return int(nics[name]["bytes"] - nics_before[name]["bytes"])
+            return int(nics[name]["bytes"] - nics_before.get(name, nothing)["bytes"])
+
+        def failures(node: str) -> int:
+            return int(seen[node]["load_failures"] - before["nodes"].get(node, {"load_failures": 0})["load_failures"])
 
         engines = after["prefill"] + after["decode"]
         return RunRecord(
@@ -214,8 +221,8 @@ class Rollout:
             layerwise=config.scheduler.layerwise,
             quota=config.scheduler.quota,
             oracle=config.scheduler.oracle,
-            prefill_nodes=config.prefill_nodes,
-            decode_nodes=config.decode_nodes,
+            prefill_nodes=len(prefill),
+            decode_nodes=len(nodes) - len(prefill),
             started_s=min((t.facts["submit_s"] for t in self._turns), default=started),
             ended_s=max((t.token_times_s[-1] for t in self._turns), default=started),
             turns=turns,
@@ -231,10 +238,10 @@ class Rollout:
                 }
                 for node in nodes
             },
-            class_bytes={name: _by_class(nics_before[name], nic) for name, nic in nics.items()},
-            read_spans=_read_spans(self._system, {node: before["nodes"][node]["num_reads"] for node in nodes}),
-            load_failures=sum(after["nodes"][n]["load_failures"] - before["nodes"][n]["load_failures"] for n in nodes),
-            cpu_s=_cpu_s(after) - _cpu_s(before),
+            class_bytes={name: _by_class(nics_before.get(name, nothing), nic) for name, nic in nics.items()},
+            read_spans=_read_spans(self._system, {node: told["num_reads"] for node, told in before["nodes"].items()}),
+            load_failures=sum(map(failures, nodes)),
+            cpu_s=_cpu_s(before, after),
             generated={r.trajectory.trajectory_id: r.generated for r in self._replays},
             contexts={r.trajectory.trajectory_id: r.context.tolist() for r in self._replays},
             generated_spans={r.trajectory.trajectory_id: r.spans for r in self._replays},
@@ -293,15 +300,23 @@ def _turn_record(ended: _Ended, decision: dict[str, Any], block_tokens: int, cha
 
 
 def _read_spans(system: System, before: dict[str, int]) -> dict[str, list[tuple[float, float, int]]]:
+    """Of the nodes that are still there."""
     traffic = system.handles.traffic
-    spans = ask([t.read_spans.remote(before[node]) for node, t in traffic.items()], "a traffic manager")
+    spans = ask([t.read_spans.remote(before.get(node, 0)) for node, t in traffic.items()], "a traffic manager")
     return dict(zip(traffic, spans, strict=True))
 
 
-def _cpu_s(status: dict[str, Any]) -> float:
-    engines = [*status["prefill"], *status["decode"]]
-    parts = [*engines, *status["nodes"].values(), *status["storage"], status["scheduler"]]
-    return float(sum(part["cpu_s"] for part in parts))
+def _cpu_s(before: dict[str, Any], after: dict[str, Any]) -> float:
+    """Of all actors that are there at the end."""
+
+    def taken(status: dict[str, Any]) -> dict[str, float]:
+        engines = [*status["prefill"], *status["decode"]]
+        named = [(part["engine"], part) for part in engines] + list(status["nodes"].items())
+        named += [(part["name"], part) for part in status["storage"]] + [("scheduler", status["scheduler"])]
+        return {name: float(part["cpu_s"]) for name, part in named}
+
+    then = taken(before)
+    return sum(cpu_s - then.get(name, 0.0) for name, cpu_s in taken(after).items())
 
 
 class _Sampler:
@@ -310,6 +325,7 @@ class _Sampler:
     def __init__(self, system: System) -> None:
         self._system = system
         self.samples: list[NicSample] = []
+        self._nodes: dict[str, dict[str, Any]] = {}
         self._zero: dict[str, dict[str, float]] = {}
         self._last: dict[str, NicSample] = {}
         self._before: dict[str, NicSample] = {}
@@ -317,6 +333,7 @@ class _Sampler:
     def sample(self) -> dict[str, Any]:
         """Status of the whole system; NIC counters are kept as samples, from zero at the first."""
         status = self._system.status()
+        self._nodes |= status["nodes"]
         for node in status["nodes"].values():
             for name, nic in node["nics"].items():
                 zero = self._zero.setdefault(name, {"moved": nic["moved_bytes"], "busy": nic["busy_s"]})
@@ -332,6 +349,12 @@ class _Sampler:
                     self._before[name] = self._last[name]
                 self._last[name] = sample
         return status
+
+    @property
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """What every node that was ever there told last, prefill nodes first."""
+        order = sorted(self._nodes, key=lambda node: (not node.startswith("p"), node_number(node)))
+        return {node: self._nodes[node] for node in order}
 
     def utilisation(self) -> dict[str, tuple[float, int]]:
         """Per direction: (busy share between the last two samples, queued bytes)."""
