@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dualpath_ray.base.errors import RequestRefusedError
+from dualpath_ray.base.errors import DualPathError, RequestRefusedError
 from dualpath_ray.cluster.asking import ask
 from dualpath_ray.cluster.client import Client, Generation
 from dualpath_ray.cluster.delays import Delays
@@ -48,10 +48,22 @@ class _Replay:
     generated: list[list[int]] = field(default_factory=list)
     spans: list[tuple[int, int]] = field(default_factory=list)
 
+    def prompt(self) -> np.ndarray:
+        """Of the next turn."""
+        return np.concatenate([self.context, self.trajectory.turns[self.turn].append_ids.astype(np.int32)])
+
+    def take(self, token_ids: list[int]) -> None:
+        """The turn has ended with these tokens."""
+        prompt = self.prompt()
+        self.context = np.concatenate([prompt, np.array(token_ids, np.int32)])
+        self.generated.append(token_ids)
+        self.spans.append((len(prompt), len(self.context)))
+        self.turn += 1
+
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """What is kept of a turn that is over: a long rollout has hundreds of thousands, each with a long prompt."""
+    """A turn that is over, until its decision is known: a long rollout has hundreds of thousands, each with a long prompt."""
 
     trajectory_id: str
     turn: int
@@ -59,16 +71,46 @@ class _Ended:
     request: Request  # without its payload
     facts: dict[str, Any]
     token_times_s: list[float]
-    generated_tokens: int
+    token_ids: list[int]  # generated
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTurn:
+    """All that is known of a turn: enough to go on from it in another process."""
+
+    record: TurnRecord
+    token_ids: list[int]  # generated
+    last_token_s: float
+
+
+Finished = Callable[[list[FinishedTurn]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier parts of an interrupted rollout did."""
+
+    turns: tuple[FinishedTurn, ...] = ()
+    num_parts: int = 0
+    took_s: float = 0.0
 
 
 class Rollout:
     """All trajectories start at once; a trajectory's next turn is submitted when its turn before has ended."""
 
     def __init__(
-        self, system: System, client: Client, trajectories: Sequence[Trajectory], show: Callable[[Progress], None]
+        self,
+        system: System,
+        client: Client,
+        trajectories: Sequence[Trajectory],
+        show: Callable[[Progress], None],
+        finished: Finished = lambda turns: None,
+        earlier: Earlier | None = None,
     ) -> None:
-        """Raises: RequestRefusedError when two trajectories have one id."""
+        """Args: finished: is told the turns that are over, each once, twice a second; earlier: go on from there.
+
+        Raises: RequestRefusedError when two trajectories have one id.
+        """
         repeated = [name for name, n in Counter(t.trajectory_id for t in trajectories).items() if n > 1]
         if repeated:
             raise RequestRefusedError(f"trajectories: {repeated[0]} is there more than once; give each its own id")
@@ -80,7 +122,13 @@ class Rollout:
         self._error: BaseException | None = None
         self._done = 0
         self._tokens = 0
-        self._turns: list[_Ended] = []
+        self._earlier = earlier or Earlier()
+        self._finished = finished
+        self._ended_turns: list[_Ended] = []  # whose decision is not known yet
+        self._turns: list[FinishedTurn] = list(self._earlier.turns)
+        self._last_token_s = 0.0
+        self._first_submit_s: float | None = None
+        self._take_up(self._earlier.turns)
         self._workers = ThreadPoolExecutor(8, "rollout")
         self._delays = Delays()
         self._decisions: dict[str, dict[str, Any]] = {}
@@ -95,17 +143,19 @@ class Rollout:
             sampler = _Sampler(self._system)
             counted_before = sampler.sample()
             started = time.time()
-            if not self._replays:
+            if self._done == len(self._replays):
                 self._ended.set()
             for replay in self._replays:
-                self._go_on(replay)
+                if replay.turn < len(replay.trajectory.turns):
+                    self._go_on(replay)
             while not self._ended.wait(SAMPLE_INTERVAL_S):
                 if self._client.failure is not None:
                     raise self._client.failure
                 sampler.sample()
-                self._collect_decisions()
+                self._collect()
                 self._show(self._progress(started, sampler))
         finally:
+            self._closing()
             self._delays.close()
             self._workers.shutdown(wait=False, cancel_futures=True)
         if self._error is not None:
@@ -114,11 +164,37 @@ class Rollout:
         self._show(self._progress(started, sampler))
         return self._record(mode, started, sampler, counted_before, counted)
 
-    def _collect_decisions(self) -> None:
-        """The scheduler's log is bounded: a long rollout must not wait until its end."""
+    def _take_up(self, turns: Sequence[FinishedTurn]) -> None:
+        """Bring every trajectory to where an earlier part had come to."""
+        replays = {replay.trajectory.trajectory_id: replay for replay in self._replays}
+        for turn in sorted(turns, key=lambda each: each.record.turn):
+            replays[turn.record.trajectory_id].take(turn.token_ids)
+            self._tokens += len(turn.token_ids)
+        self._done = sum(replay.turn == len(replay.trajectory.turns) for replay in self._replays)
+
+    def _collect(self) -> None:
+        """Decisions, and turns that are over: the scheduler's log is bounded, a long rollout must not wait until its end."""
+        with self._lock:
+            ended, self._ended_turns = self._ended_turns, []
         for record in self._client.decisions(self._last_decision):
             self._decisions[record["request_id"]] = record
             self._last_decision = record["seq"]
+        config, layout = self._system.plan.config, self._system.plan.layout
+        some = [
+            _finished_turn(
+                each, self._decisions[each.request.request_id], layout.block_tokens, not config.scheduler.oracle
+            )
+            for each in ended  # which was decided before, and the log is read often enough
+        ]
+        with self._lock:
+            self._turns += some
+        if some:
+            self._finished(some)
+
+    def _closing(self) -> None:
+        """However a rollout ends, what was finished by then is told."""
+        with suppress(DualPathError):  # of a system that is gone
+            self._collect()
 
     def _guarded(self, replay: _Replay) -> None:
         try:
@@ -134,10 +210,9 @@ class Rollout:
 
     def _submit(self, replay: _Replay) -> None:
         turn = replay.trajectory.turns[replay.turn]
-        replay.context = np.concatenate([replay.context, turn.append_ids.astype(np.int32)])
         params = SamplingParams(max_tokens=turn.gen_tokens, ignore_end=True)
         self._client.generate(
-            replay.context, params, replay.trajectory.trajectory_id, on_end=lambda g: self._on_end(replay, g)
+            replay.prompt(), params, replay.trajectory.trajectory_id, on_end=lambda g: self._on_end(replay, g)
         )
 
     def _on_end(self, replay: _Replay, generation: Generation) -> None:
@@ -145,11 +220,7 @@ class Rollout:
         if generation.error is not None:
             self._stop(generation.error)
             return
-        tokens = generation.samples[0].token_ids
-        start = len(replay.context)
-        replay.context = np.concatenate([replay.context, np.array(tokens, np.int32)])
-        replay.generated.append(list(tokens))
-        replay.spans.append((start, start + len(tokens)))
+        tokens = list(generation.samples[0].token_ids)
         request = generation.request
         turn = replay.trajectory.turns[replay.turn]
         ended = _Ended(
@@ -159,12 +230,15 @@ class Rollout:
             replace(request, payload=None),
             generation.facts,
             sorted(generation.token_times_s),
-            len(tokens),
+            tokens,
         )
         with self._lock:
-            self._turns.append(ended)
+            self._ended_turns.append(ended)
             self._tokens += len(tokens)
-            replay.turn += 1
+            self._last_token_s = max(self._last_token_s, ended.token_times_s[-1])
+            submit_s = generation.facts["submit_s"]
+            self._first_submit_s = min(submit_s, self._first_submit_s or submit_s)
+            replay.take(tokens)
             over = replay.turn == len(replay.trajectory.turns)
             self._done += over
             all_over = self._done == len(self._replays)
@@ -189,7 +263,7 @@ class Rollout:
 
     def _progress(self, started: float, sampler: "_Sampler") -> Progress:
         with self._lock:
-            turns, done, tokens = len(self._turns), self._done, self._tokens
+            turns, done, tokens = len(self._turns) + len(self._ended_turns), self._done, self._tokens
         elapsed = time.time() - started
         return Progress(done, len(self._replays), turns, self._turns_total, tokens, elapsed, sampler.utilisation())
 
@@ -197,11 +271,7 @@ class Rollout:
         self, mode: str, started: float, sampler: "_Sampler", before: dict[str, Any], after: dict[str, Any]
     ) -> RunRecord:
         config = self._system.plan.config
-        self._collect_decisions()
         decisions = self._decisions
-        tokens = self._system.plan.layout.block_tokens
-        charged = not config.scheduler.oracle
-        turns = [_turn_record(ended, decisions[ended.request.request_id], tokens, charged) for ended in self._turns]
         seen = sampler.nodes  # in the order of roles and numbers: some may have come or gone meanwhile
         nodes, prefill = list(seen), [node for node in seen if node.startswith("p")]
         nics = {name: nic for node in seen.values() for name, nic in node["nics"].items()}
@@ -217,15 +287,17 @@ class Rollout:
         engines = after["prefill"] + after["decode"]
         return RunRecord(
             mode=mode,
-            read_path=config.scheduler.read_path,
+            read_path=after["scheduler"]["policy"],  # which may have been set meanwhile
             layerwise=config.scheduler.layerwise,
             quota=config.scheduler.quota,
             oracle=config.scheduler.oracle,
             prefill_nodes=len(prefill),
             decode_nodes=len(nodes) - len(prefill),
-            started_s=min((t.facts["submit_s"] for t in self._turns), default=started),
-            ended_s=max((t.token_times_s[-1] for t in self._turns), default=started),
-            turns=turns,
+            started_s=self._first_submit_s or started,
+            ended_s=self._last_token_s or started,
+            turns=[turn.record for turn in self._turns],
+            earlier_s=self._earlier.took_s,
+            num_parts=self._earlier.num_parts + 1,
             samples=sampler.samples,
             nic_rates_bytes_per_s={name: nic["rate_bytes_per_s"] for name, nic in nics.items()},
             nic_devices={name: nic["device"] for name, nic in nics.items() if nic["device"]},
@@ -257,6 +329,11 @@ def _by_class(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
     return {str(each): nbytes - then.get(each, 0) for each, nbytes in after["bytes_by_class"].items()}
 
 
+def _finished_turn(ended: _Ended, decision: dict[str, Any], block_tokens: int, charged: bool) -> FinishedTurn:
+    record = _turn_record(ended, decision, block_tokens, charged)
+    return FinishedTurn(record, ended.token_ids, ended.token_times_s[-1])
+
+
 def _turn_record(ended: _Ended, decision: dict[str, Any], block_tokens: int, charged: bool) -> TurnRecord:
     facts, request, times = ended.facts, ended.request, ended.token_times_s
     loaded = int(facts["hit_blocks"]) * block_tokens
@@ -275,7 +352,7 @@ def _turn_record(ended: _Ended, decision: dict[str, Any], block_tokens: int, cha
         miss_tokens=request.prompt_tokens - request.hit_tokens,
         loaded_tokens=loaded,
         recomputed_tokens=request.hit_tokens - loaded,
-        generated_tokens=ended.generated_tokens,
+        generated_tokens=len(ended.token_ids),
         num_chunks=int(facts["num_chunks"]),
         submit_s=facts["submit_s"],
         assigned_s=facts["assigned_s"],
