@@ -15,6 +15,7 @@ from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
 from dualpath_ray.cli.explain import explain
 from dualpath_ray.cli.fabric import fabric
 from dualpath_ray.cli.groups import GroupedCommands
+from dualpath_ray.cli.kuberay import kuberay
 from dualpath_ray.cli.models import models
 from dualpath_ray.cli.plan import plan
 from dualpath_ray.cli.profile import profile
@@ -41,6 +42,7 @@ cli.add("plan", reproduce)
 cli.add("plan", config)
 cli.add("plan", profile)
 cli.add("plan", fabric)
+cli.add("plan", kuberay)
 cli.add("measure", bench)
 cli.add("measure", explain)
 
