@@ -17,8 +17,10 @@ if ! python -W ignore -c "$has_torch" >/dev/null 2>&1; then
   "${install[@]}" ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH"
 fi
 echo "install: dualpath-ray${EXTRAS:+ with $EXTRAS}"
-"${install[@]}" -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
-rm -rf build dualpath_ray.egg-info # pip builds beside the sources
+sources="$(mktemp -d)" # pip builds beside the sources, where this user may not write
+trap 'rm -rf "$sources"' EXIT
+cp -r dualpath_ray pyproject.toml LICENSE NOTICE "$sources"
+"${install[@]}" -c constraints.txt "$sources${EXTRAS:+[$EXTRAS]}"
 if [ -n "${MODEL=smollm2-135m}" ]; then
   echo "install: model $MODEL"
   dualpath models pull "$MODEL"

@@ -11,13 +11,15 @@ MIB, GIB = 2**20, 2**30
 OBJECT_STORE_BYTES = 256 * MIB  # object-store-memory of every group in cluster_configs/kuberay/base/ray-cluster.yaml
 GROUPS = ("head", Role.PREFILL, Role.DECODE, "storage")
 
-# Resident memory beside weights and KV, from the processes of the cpu-demo job (tests/slow/test_kuberay_job.py), rounded up.
-_HEAD_BYTES = 1536 * MIB  # Ray's head: GCS, dashboard, raylet and agents, job supervisor
-_NODE_BYTES = 1024 * MIB  # of a worker pod: raylet and agents, traffic manager or storage node
-_TORCH_BYTES = 1024 * MIB  # a process with torch and transformers; a batch's activations
-_CUDA_BYTES = 3 * GIB  # the same with a CUDA context and NCCL
+# Memory beside weights and KV. tests/slow/test_kuberay_job.py holds the sums against what pods of a job took.
+_HEAD_BYTES = 1024 * MIB  # Ray's head: GCS, dashboard, raylet and agents, job supervisor
+_NODE_BYTES = 512 * MIB  # of a worker pod: raylet and agents, traffic manager or storage node
+_TORCH_BYTES = 768 * MIB  # a process with torch and transformers; a batch's activations
+_CUDA_BYTES = 3 * GIB  # the same with a CUDA context and NCCL; an allowance, not measured in pods
 _SPARE_SHM_BYTES = 64 * MIB  # segments of libraries
-_HUGEPAGE_BYTES = 256 * MIB  # a process that copies by UCX: its own buffers, for which it takes other pages where these end
+_HUGEPAGE_BYTES = (
+    256 * MIB
+)  # a process that copies by UCX: its own buffers, for which it takes other pages where these end
 
 
 @dataclass(frozen=True, slots=True)

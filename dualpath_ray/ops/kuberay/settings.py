@@ -17,10 +17,17 @@ Resources = dict[str, str | int]
 RAY_CPUS = "CPU"  # Ray's name of it; Kubernetes writes cpu
 
 
+class ResourceSettings(Section):
+    """Of the Ray container. Where nothing is requested, what is limited is."""
+
+    limits: Resources
+    requests: Resources = Field(default_factory=dict)
+
+
 class HeadSettings(Section):
     """The head: its Ray gives out nothing."""
 
-    limits: Resources
+    resources: ResourceSettings
 
 
 class StorageSettings(Section):
@@ -28,7 +35,7 @@ class StorageSettings(Section):
 
     replicas: PositiveInt
     ray: dict[str, str]
-    limits: Resources
+    resources: ResourceSettings
 
 
 class EngineSettings(StorageSettings):
@@ -91,20 +98,18 @@ def shortfalls(settings: Settings, needs: dict[str, PodNeeds], source: str) -> l
             found.append(f"{source}: {key}: {what}; write at least {write}")
 
     for group, need in needs.items():
-        given = getattr(settings, group)
-
-        def limit(name: str, given: HeadSettings | StorageSettings = given, group: str = group) -> float:
-            return parse_quantity(given.limits.get(name, 0), f"{source}: {group}.limits.{name}")
-
-        holds(f"{group}.limits.cpu", limit("cpu"), need.cpus, f"a pod needs {need.cpus} CPUs", f'"{need.cpus}"')
+        given: HeadSettings | StorageSettings = getattr(settings, group)
+        at = f"{group}.resources.limits"
+        limits = {name: parse_quantity(text, f"{source}: {at}.{name}") for name, text in given.resources.limits.items()}
+        holds(f"{at}.cpu", limits.get("cpu", 0), need.cpus, f"a pod needs {need.cpus} CPUs", f'"{need.cpus}"')
         memory, shm = format_bytes(need.memory_bytes), format_bytes(need.shm_bytes)
         what = f"a pod needs {memory} of memory, {shm} of it in /dev/shm"
-        holds(f"{group}.limits.memory", limit("memory"), need.memory_bytes, what, mebibytes(need.memory_bytes))
-        gpus = sum(limit(name) for name in given.limits if name.endswith("gpu"))
-        holds(f"{group}.limits", gpus, need.gpus, f"a pod needs {need.gpus} GPUs", f"nvidia.com/gpu: {need.gpus}")
+        holds(f"{at}.memory", limits.get("memory", 0), need.memory_bytes, what, mebibytes(need.memory_bytes))
+        gpus = sum(count for name, count in limits.items() if name.endswith("gpu"))
+        holds(at, gpus, need.gpus, f"a pod needs {need.gpus} GPUs", f"nvidia.com/gpu: {need.gpus}")
         what = f"UCX takes up to {format_bytes(need.hugepage_bytes)} of huge pages"
-        huge = limit("hugepages-2Mi")
-        holds(f"{group}.limits.hugepages-2Mi", huge, need.hugepage_bytes, what, mebibytes(need.hugepage_bytes))
+        huge = limits.get("hugepages-2Mi", 0)
+        holds(f"{at}.hugepages-2Mi", huge, need.hugepage_bytes, what, mebibytes(need.hugepage_bytes))
         if isinstance(given, EngineSettings):
             what = f"buffer and object store of a pod take {shm} of /dev/shm"
             has = parse_quantity(given.shm, f"{source}: {group}.shm")
@@ -133,7 +138,7 @@ def as_settings(needs: dict[str, PodNeeds]) -> str:
         lines.append(f"{group}:")
         if group != "head":
             lines += [f"  replicas: {need.pods}", f'  ray: {{{RAY_CPUS}: "{need.ray_cpus}"}}']
-        lines.append(f"  limits: {{{', '.join(limits)}}}")
+        lines += ["  resources:", f"    limits: {{{', '.join(limits)}}}"]
         if need.ray_cpus:
             lines.append(f"  shm: {mebibytes(need.shm_bytes)}")
     return "\n".join(lines)

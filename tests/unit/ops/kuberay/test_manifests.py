@@ -70,8 +70,9 @@ def test_a_misspelt_field_is_found(name="rollouts/h100-ib", *, path, key):
 def test_kubernetes_own_objects_hold_to_their_schemas(name):
     objects = render(name)
     ours = [each for each in objects if each["kind"] not in CUSTOM]
-    for group in groups(cluster_spec(objects)).values():
-        ours.append({"apiVersion": "v1", "kind": "Pod", **group["template"]})
+    templates = [group["template"] for group in groups(cluster_spec(objects)).values()]
+    templates += [each["spec"]["submitterPodTemplate"] for each in objects if each["kind"] == "RayJob"]
+    ours += [{"apiVersion": "v1", "kind": "Pod", **template} for template in templates]
     for each in ours:
         kubernetes_validate.validate(each, KUBERNETES, strict=True)
     ours[0]["metadata"]["nmae"] = "x"
@@ -84,7 +85,9 @@ def test_kubernetes_own_objects_hold_to_their_schemas(name):
 def test_the_pod_monitor_has_the_fields_that_we_know(name):
     monitor = only(render(name), "PodMonitor")
     jsonschema.validate(monitor, schema.POD_MONITOR)
-    ports = {port["name"] for group in groups(cluster_spec(render(name))).values() for port in container(group)["ports"]}
+    ports = {
+        port["name"] for group in groups(cluster_spec(render(name))).values() for port in container(group)["ports"]
+    }
     assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports
     monitor["spec"]["podMetricEndpoints"] = []
     with pytest.raises(jsonschema.ValidationError, match="podMetricEndpoints"):
@@ -171,6 +174,11 @@ def test_a_rollout_runs_on_the_cluster_of_its_overlay(cluster):
     spec = only(job, "RayJob")["spec"]
     assert spec["shutdownAfterJobFinishes"] and spec["submissionMode"] == "K8sJobMode"
     assert isinstance(yaml.safe_load(spec["runtimeEnvYAML"]), dict)
+    (submitter,) = spec["submitterPodTemplate"]["spec"]["containers"]
+    assert submitter["image"] == container(cluster_spec(job)["headGroupSpec"])["image"]
+    client = spec["submitterPodTemplate"]["metadata"]["labels"]
+    rules = only(job, "NetworkPolicy", "dualpath-head")["spec"]["ingress"]
+    assert [{"podSelector": {"matchLabels": client}}] in [rule["from"] for rule in rules]
     python, script, config, *flags = spec["entrypoint"].split()
     assert python == "python" and (ROOT / script.removeprefix("/home/ray/dualpath/")).is_file()
     mounts = {mount["mountPath"] for mount in container(cluster_spec(job)["headGroupSpec"])["volumeMounts"]}
