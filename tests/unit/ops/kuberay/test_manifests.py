@@ -1,6 +1,7 @@
 """The manifests of cluster_configs/kuberay, rendered: valid, consistent, and what the configuration's models call for."""
 
 import re
+import shutil
 from importlib import metadata
 
 import jsonschema
@@ -234,3 +235,35 @@ def test_the_image_copies_what_its_script_installs():
     assert all((ROOT / name).exists() for name in kept)
     assert {"dualpath_ray", "jobs", "cluster_configs", "pyproject.toml", "constraints.txt", "LICENSE", "NOTICE"} <= kept
     assert "install.sh" in (FOLDER / "Dockerfile").read_text()
+
+
+@needs_kubectl
+def test_what_differs_between_clusters_is_changed_in_one_file(tmp_path):
+    """Image, NIC resource, NVMe path, model and replicas: everywhere in the job's cluster, and nothing old stays."""
+    shutil.copytree(FOLDER, tmp_path / "kuberay")
+    file = tmp_path / "kuberay" / "overlays" / "h100-ib" / "settings.yaml"
+    text = file.read_text()
+    changes = {
+        "dualpath-ray:0.1.0-gpu": "ours/dualpath:7",
+        "rdma/rdma_shared_device_a: 1": "example.com/hca: 8",
+        "/mnt/nvme/dualpath": "/srv/blocks",
+        "/models/Qwen2.5-7B": "/models/other",
+        "replicas: 2 # one a prefill node\n  maxReplicas: 4": "replicas: 3\n  maxReplicas: 9",
+        "prefill_nodes: 2": "prefill_nodes: 3",
+    }
+    for old, new in changes.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file.write_text(text)
+    objects = render("rollouts/h100-ib", tmp_path / "kuberay")
+    found = groups(cluster_spec(objects))
+    assert {container(group)["image"] for group in found.values()} == {"ours/dualpath:7"}
+    for role in ("prefill", "decode"):
+        assert container(found[role])["resources"]["limits"]["example.com/hca"] == 8
+    assert (found["prefill"]["replicas"], found["prefill"]["maxReplicas"], found["decode"]["replicas"]) == (3, 9, 2)
+    (nvme,) = (volume for volume in found["storage"]["template"]["spec"]["volumes"] if volume["name"] == "nvme")
+    assert nvme["hostPath"]["path"] == "/srv/blocks"
+    system = yaml.safe_load(only(objects, "ConfigMap")["data"]["cluster.yaml"])
+    assert (system["model"], system["prefill_nodes"]) == ("/models/other", 3)
+    rendered = yaml.safe_dump_all(objects)
+    assert not [old for old in ("dualpath-ray:0.1.0-gpu", "rdma_shared_device_a", "/mnt/nvme") if old in rendered]
