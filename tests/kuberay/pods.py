@@ -90,16 +90,21 @@ class Pods:
     def run(
         self, name: str, command: str, environment: dict[str, str], timeout_s: float
     ) -> "subprocess.CompletedProcess[str]":
-        """A command in a pod that has no other process."""
-        return subprocess.run(
+        """A command in a pod that has no other process. Raises: subprocess.TimeoutExpired, once it is gone."""
+        process = subprocess.Popen(
             self._inside(name, command),
             env=self._image_environment(environment),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout_s,
-            check=False,
+            start_new_session=True,
         )
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        finally:
+            _end(process)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def fetch(self, name: str, script: str, timeout_s: float = 30) -> str:
         """What a Python script prints that runs in a pod's network."""
@@ -137,10 +142,7 @@ class Pods:
 
     def remove(self) -> None:
         for process in self._processes.values():
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-        for process in self._processes.values():
-            process.wait(30)
+            _end(process)
         for name in [*map(self._namespace, self._names), self._switch]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=20, check=False)
         for root in self._folder.glob("roots/*"):
@@ -220,3 +222,10 @@ class Pods:
         done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=20, check=False)
         if done.returncode:
             raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def _end(process: "subprocess.Popen[Any]") -> None:
+    """A pod's first process with all that it has started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)

@@ -9,7 +9,6 @@ from dualpath_ray.cluster.plan import SystemPlan
 
 MIB, GIB = 2**20, 2**30
 OBJECT_STORE_BYTES = 256 * MIB  # object-store-memory of every group in cluster_configs/kuberay/base/ray-cluster.yaml
-GROUPS = ("head", Role.PREFILL, Role.DECODE, "storage")
 
 # Memory beside weights and KV. tests/slow/test_kuberay_job.py holds the sums against what pods of a job took.
 _HEAD_BYTES = 1024 * MIB  # Ray's head: GCS, dashboard, raylet and agents, job supervisor

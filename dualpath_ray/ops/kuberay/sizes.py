@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.cluster.plan import SystemPlan, make_plan
 from dualpath_ray.config.load import parse_cluster, read_yaml
 from dualpath_ray.engine.describe import DTYPE_BYTES
@@ -30,6 +31,10 @@ def sizes(file: Path, model: str | None) -> Sizes:
     settings = parse_settings(data, file) if is_settings(data) else None
     source = f"{file}: system" if settings else str(file)
     config = parse_cluster(settings.system_config(str(file)) if settings else data, source, {"model": model})
+    if Path(config.model).is_absolute() and not Path(config.model).exists():
+        raise ConfigError(
+            f"{source}: model: {config.model} is not on this machine; name a model of the same shape that is, with --model"
+        )
     plan = make_plan(config, source)
     needs = pod_needs(plan, _weight_bytes(plan))
     return Sizes(config.model, needs, settings, shortfalls(settings, needs, str(file)) if settings else [])

@@ -30,7 +30,7 @@ from tests.ray.nodes import ROOT
 needs_kubectl = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 needs_definitions = pytest.mark.skipif(schema.WHY_NOT is not None, reason=str(schema.WHY_NOT))
 every_rendering = pytest.mark.parametrize("name", RENDERED)
-KUBERNETES = "1.32"  # whose schemas are used
+KUBERNETES = ("1.32", kubernetes_validate.latest_version())  # whose schemas are used
 CUSTOM = ("RayCluster", "RayJob", "PodMonitor")
 
 
@@ -74,11 +74,12 @@ def test_kubernetes_own_objects_hold_to_their_schemas(name):
     templates = [group["template"] for group in groups(cluster_spec(objects)).values()]
     templates += [each["spec"]["submitterPodTemplate"] for each in objects if each["kind"] == "RayJob"]
     ours += [{"apiVersion": "v1", "kind": "Pod", **template} for template in templates]
-    for each in ours:
-        kubernetes_validate.validate(each, KUBERNETES, strict=True)
+    for version in KUBERNETES:
+        for each in ours:
+            kubernetes_validate.validate(each, version, strict=True)
     ours[0]["metadata"]["nmae"] = "x"
     with pytest.raises(kubernetes_validate.ValidationError, match="nmae"):
-        kubernetes_validate.validate(ours[0], KUBERNETES, strict=True)
+        kubernetes_validate.validate(ours[0], KUBERNETES[0], strict=True)
 
 
 @needs_kubectl

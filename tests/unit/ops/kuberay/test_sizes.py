@@ -125,6 +125,10 @@ def test_a_size_that_is_too_small_is_one_sentence(path, value, says):
         ({"system": "a: ["}, "system: no valid YAML"),
         ({"system": "{prefill_nodes: 0, decode_nodes: 1, model: toy-llama}"}, "system: prefill_nodes: "),
         ({"system": "{prefill_nodes: 1, decode_nodes: 1, model: toy-llama}"}, "system: engine.cpus: unset"),
+        (
+            {"system": "{prefill_nodes: 1, decode_nodes: 1, model: /models/x}"},
+            "system: model: /models/x is not on this",
+        ),
         ({"head": {"resources": {"limits": {"cpu": "2", "memory": "4 GB"}}}}, "memory: '4 GB' is no quantity"),
     ],
 )
