@@ -24,13 +24,14 @@ _TAKE_A_VALUE = (
 
 @dataclass(frozen=True, slots=True)
 class RayPod:
-    """The Ray container of one pod: a shell command, its environment, and (volume, path, read-only) of what it mounts."""
+    """The Ray container of one pod: a shell command, its environment, who runs it, and what it mounts."""
 
     name: str
     group: str
     command: str
     environment: dict[str, str]
-    mounts: list[tuple[Object, str, bool]]
+    user: Object  # securityContext of the pod
+    mounts: list[tuple[Object, str, bool]]  # volume, path, read-only
     memory_bytes: float
 
 
@@ -49,6 +50,7 @@ def ray_pod(spec: Object, name: str, group: Object, cluster: str, token: str) ->
         group=name,
         command=f"ulimit -n ${{RAY_START_ULIMIT_OPEN_FILES:-65536}}; {command}",
         environment=_environment(spec, ray_container, command, is_head, name, cluster, token),
+        user=group["template"]["spec"]["securityContext"],
         mounts=[
             (volumes[mount["name"]], mount["mountPath"], mount.get("readOnly", False))
             for mount in ray_container["volumeMounts"]

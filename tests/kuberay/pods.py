@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ _UNPACKED = (ROOT, Path(sys.prefix), Path(sys.base_prefix))  # in case they are 
 
 def why_not() -> str | None:
     """Why no pod can be made here."""
-    if os.geteuid() != 0 or any(shutil.which(tool) is None for tool in ("ip", "unshare", "chroot", "timeout")):
+    if os.geteuid() != 0 or any(shutil.which(tool) is None for tool in ("ip", "unshare", "setpriv", "timeout")):
         return "no network namespaces here: needs root and iproute2"
     with tempfile.TemporaryDirectory(prefix="dp-k-") as temp:
         pods = Pods(Path(temp))
         try:
-            pods.add("try", {})
-            done = pods.run("try", f"test -w {IMAGE_HOME} && mountpoint -q /dev/shm", {}, 30)
+            pods.add("try", {"runAsUser": 1000, "runAsGroup": 100})
+            done = pods.run("try", f"test -w {IMAGE_HOME} && mountpoint -q /dev/shm && python -c ''", {}, 30)
             return None if done.returncode == 0 else f"no network namespaces here: {done.stderr.strip()[-200:]}"
         except RuntimeError as error:
             return f"no network namespaces here: {error}"
@@ -51,10 +52,13 @@ class Pods:
         self._names: list[str] = []
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._mounts: dict[str, list[tuple[Object, str, bool]]] = {}
+        self._users: dict[str, Object] = {}
         self.hosts: dict[str, str] = {}  # name -> address, for the cluster's DNS
 
-    def add(self, name: str, hosts: dict[str, str], mounts: list[tuple[Object, str, bool]] | None = None) -> str:
-        """A pod without processes. Returns: its address. Args: hosts: of services, name -> pod."""
+    def add(
+        self, name: str, user: Object, mounts: Sequence[tuple[Object, str, bool]] = (), services: Sequence[str] = ()
+    ) -> None:
+        """A pod without processes. Args: user: a securityContext; services: names that lead to this pod."""
         if not self._names:
             self._ip("netns", "add", self._switch)
             self._ip("-n", self._switch, "link", "add", "br0", "type", "bridge", "forward_delay", "0")
@@ -71,9 +75,8 @@ class Pods:
         self._ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
         self._ip("-n", space, "link", "set", "eth0", "up")
         self._ip("-n", space, "route", "add", "default", "via", f"{NETWORK}.254")  # so that eth0's address is the pod's
-        self._mounts[name] = mounts or []
-        self.hosts |= {name: address} | {service: self.hosts.get(pod, address) for service, pod in hosts.items()}
-        return address
+        self._mounts[name], self._users[name] = list(mounts), user
+        self.hosts |= dict.fromkeys((name, *services), address)
 
     def start(self, pod: RayPod) -> None:
         """The pod's Ray container."""
@@ -173,7 +176,7 @@ class Pods:
     def _setup(self, name: str, command: str) -> str:
         own = self._folder / "roots" / name
         own.mkdir(parents=True, exist_ok=True)
-        root = own / "root"
+        root, user = own / "root", self._users[name]
         lines = [
             "mount --make-rprivate /",
             f"mount -t tmpfs -o size=2g tmpfs {own}",
@@ -182,22 +185,29 @@ class Pods:
             f"mount -t proc proc {root}/proc",
             *(f"mount --rbind {path} {root}{path}" for path in ("/sys", "/dev")),
             *(f"mkdir -p {root}{path} && mount --rbind {path} {root}{path}" for path in _UNPACKED),
-            f"mount -t tmpfs -o size=64m tmpfs {root}/dev/shm",  # of containers without a volume there
+            *(f"chmod o+x {root}{parent}" for parent in _parents()),  # of this pod's view alone
+            f"mount -t tmpfs -o size=64m,mode=1777 tmpfs {root}/dev/shm",  # of containers without a volume there
             f"mount -t tmpfs -o size=1g,mode=1777 tmpfs {root}/tmp",
             f"mkdir -p {root}{IMAGE_HOME}/dualpath && mount --bind -o ro {ROOT} {root}{IMAGE_HOME}/dualpath",
+            f"chown {user['runAsUser']}:{user['runAsGroup']} {root}{IMAGE_HOME}",
             *(f"echo {address} {host} >> {root}/etc/hosts" for host, address in self.hosts.items()),
         ]
         for volume, path, read_only in self._mounts[name]:
             lines += self._mount(name, volume, f"{root}{path}", read_only)
-        return "\n".join([*lines, f"exec chroot {root} /bin/bash -c {shlex.quote(f'cd {IMAGE_HOME}; {command}')}"])
+        become = f"setpriv --reuid={user['runAsUser']} --regid={user['runAsGroup']} --clear-groups --no-new-privs"
+        shell = f"/bin/bash -c {shlex.quote(f'cd {IMAGE_HOME}; {command}')}"
+        return "\n".join([*lines, f"exec chroot {root} {become} --bounding-set=-all {shell}"])
 
     def _mount(self, name: str, volume: Object, target: str, read_only: bool) -> list[str]:
         source: dict[str, Any] = volume.get("emptyDir", {})
+        shared_by = self._users[name]["fsGroup"]
         if source.get("medium") == "Memory":
             size = source["sizeLimit"].removesuffix("i")  # Ki, Mi and Gi are k, m and g to mount
-            return [f"mkdir -p {target} && mount -t tmpfs -o size={size} tmpfs {target}"]
+            return [f"mkdir -p {target} && mount -t tmpfs -o size={size},mode=2775,gid={shared_by} tmpfs {target}"]
         folder = self.volume(name, volume["name"])
         folder.mkdir(parents=True, exist_ok=True)
+        os.chown(folder, 0, shared_by)
+        folder.chmod(0o2775)
         return [f"mkdir -p {target} && mount --bind {'-o ro ' if read_only else ''}{folder} {target}"]
 
     @staticmethod
@@ -222,6 +232,11 @@ class Pods:
         done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=20, check=False)
         if done.returncode:
             raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def _parents() -> list[Path]:
+    """Folders that lead to Python and to what is installed: some are their owner's alone, such as a home."""
+    return sorted({parent for path in _UNPACKED for parent in path.resolve().parents if parent != parent.parent})
 
 
 def _end(process: "subprocess.Popen[Any]") -> None:

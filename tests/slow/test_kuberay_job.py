@@ -1,5 +1,5 @@
-"""The RayJob of rollouts/cpu-demo, rendered and run: a process for each pod with its command, environment, volumes and limits,
-and a submitter, as the operator would start them. There is no API server, so the autoscaler's container is left out.
+"""The RayJob of rollouts/cpu-demo, rendered and run: a process for each pod with its command, environment, volumes and user, and
+a submitter, as the operator would start them. There is no API server, so the autoscaler's container is left out.
 """
 
 import json
@@ -43,10 +43,10 @@ class Run:
 
     def run(self) -> None:
         head = self.ray["head"]
-        self.pods.add(head.name, {head_service(CLUSTER): head.name}, head.mounts)
+        self.pods.add(head.name, head.user, head.mounts, services=[head_service(CLUSTER)])
         for worker in WORKERS:
-            self.pods.add(self.ray[worker].name, {}, self.ray[worker].mounts)
-        self.pods.add("submitter", {})
+            self.pods.add(self.ray[worker].name, self.ray[worker].user, self.ray[worker].mounts)
+        self.pods.add("submitter", self.job["submitterPodTemplate"]["spec"]["securityContext"])
         for pod in self.ray.values():
             self._fill_config_maps(pod)
         self.pods.start(head)
@@ -135,6 +135,7 @@ def test_the_job_succeeds_and_every_token_is_right(run: Run) -> None:
     out = Path(run.job["entrypoint"].split("--out ")[1].split()[0])
     assert out.parts[1] == "results", "the claim is mounted there"
     folder = run.pods.volume(run.ray["head"].name, "results").joinpath(*out.parts[2:])
+    assert folder.stat().st_uid == run.ray["head"].user["runAsUser"] != 0
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["tokens_identical"] is True and summary["num_wrong_tokens"] == 0
     (ran,) = summary["runs"]

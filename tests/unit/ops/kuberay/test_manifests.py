@@ -268,3 +268,13 @@ def test_what_differs_between_clusters_is_changed_in_one_file(tmp_path):
     assert (system["model"], system["prefill_nodes"]) == ("/models/other", 3)
     rendered = yaml.safe_dump_all(objects)
     assert not [old for old in ("dualpath-ray:0.1.0-gpu", "rdma_shared_device_a", "/mnt/nvme") if old in rendered]
+
+
+@needs_kubectl
+def test_the_guide_shows_what_is_applied():
+    lines = []
+    for each in render("overlays/cpu-demo"):
+        group, _, _ = each["apiVersion"].rpartition("/")
+        kind = each["kind"].lower() + (f".{group}" if group else "")
+        lines.append(f"{kind}/{each['metadata']['name']} created\n")
+    assert f"```text\n{''.join(lines)}```" in (ROOT / "docs" / "kubernetes.md").read_text()

@@ -14,6 +14,7 @@ from dualpath_ray.ops.kuberay.quantity import mebibytes, parse_quantity
 from dualpath_ray.ops.kuberay.settings import parse_settings, shortfalls
 from dualpath_ray.ops.kuberay.sizes import sizes
 from tests.kuberay.manifests import CLUSTERS, FOLDER, WHY_NOT, cluster_spec, container, groups, render
+from tests.ray.nodes import ROOT
 
 SHAPES = {"cpu-demo": "smollm2-135m", "h100-ib": "random-qwen2.5-7b", "h100-roce": "random-qwen2.5-7b"}
 TOY = {"prefill_nodes": 2, "decode_nodes": 3, "model": "toy-llama", "engine": {"cpus": 1.5}, "node": {"gpus": 2}}
@@ -155,6 +156,11 @@ def test_what_is_printed_can_stand_in_the_settings(tmp_path, capsys):
     capsys.readouterr()
     assert run(["kuberay", str(file), "--model", SHAPES["h100-ib"]]) == 1
     assert f"{file}: decode.shm: " in capsys.readouterr().err
+
+
+def test_the_guide_shows_what_is_printed(capsys):
+    assert run(["kuberay", str(settings_of("cpu-demo"))]) == 0
+    assert f"```text\n{capsys.readouterr().out}```" in (ROOT / "docs" / "kubernetes.md").read_text()
 
 
 def test_a_configuration_alone_is_sized_too(tmp_path, capsys):
