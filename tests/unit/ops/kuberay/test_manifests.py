@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import ray
 import yaml
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from dualpath_ray.cluster.placement import ROLE_LABEL
 from dualpath_ray.ops.kuberay.needs import OBJECT_STORE_BYTES
@@ -278,3 +279,24 @@ def test_the_guide_shows_what_is_applied():
         kind = each["kind"].lower() + (f".{group}" if group else "")
         lines.append(f"{kind}/{each['metadata']['name']} created\n")
     assert f"```text\n{''.join(lines)}```" in (ROOT / "docs" / "kubernetes.md").read_text()
+
+
+@needs_kubectl
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_rays_autoscaler_reads_the_groups_as_they_are_meant(cluster):
+    """By the function with which Ray's own autoscaler reads a RayCluster: a pending node of a role finds its group."""
+    ray_cluster = only(render(f"overlays/{cluster}"), "RayCluster")
+    ray_cluster["metadata"]["namespace"] = "default"  # where it would have been applied
+    read = _derive_autoscaling_config_from_ray_cr(ray_cluster)
+    kinds = read["available_node_types"]
+    assert kinds.pop(read["head_node_type"])["resources"]["CPU"] == 0
+    for role, group in groups(ray_cluster["spec"]).items():
+        if role == "head":
+            continue
+        kind, limits = kinds[role], container(group)["resources"]["limits"]
+        assert kind["labels"] == {ROLE_LABEL: role}
+        assert kind["resources"]["CPU"] == int(group["resources"]["CPU"])
+        assert kind["resources"].get("GPU", 0) == limits.get("nvidia.com/gpu", 0)
+        assert (kind["min_workers"], kind["max_workers"]) == (group["minReplicas"], group["maxReplicas"])
+        assert kind.get("idle_timeout_s", read["idle_timeout_minutes"] * 60) == 600
+    assert set(kinds) == {"prefill", "decode", "storage"}
