@@ -16,9 +16,7 @@ _NODE_BYTES = 512 * MIB  # of a worker pod: raylet and agents, traffic manager o
 _TORCH_BYTES = 768 * MIB  # a process with torch and transformers; a batch's activations
 _CUDA_BYTES = 3 * GIB  # the same with a CUDA context and NCCL; an allowance, not measured in pods
 _SPARE_SHM_BYTES = 64 * MIB  # segments of libraries
-_HUGEPAGE_BYTES = (
-    256 * MIB
-)  # a process that copies by UCX: its own buffers, for which it takes other pages where these end
+_HUGEPAGE_BYTES = 256 * MIB  # a process' UCX: its own buffers, for which it takes other pages where these end
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class PodNeeds:
 
     group: str  # head, prefill, decode or storage
     pods: int
-    ray_cpus: int  # what Ray may give out: with less than twice it, no second logical node shares the pod's /dev/shm
+    ray_cpus: int  # what Ray may give out: those of one logical node, so that no second one shares the pod's /dev/shm
     cpus: int
     gpus: int
     memory_bytes: int  # the pages of /dev/shm are among them
@@ -39,7 +37,8 @@ def pod_needs(plan: SystemPlan, weight_bytes: int) -> dict[str, PodNeeds]:
     """What each group's pods need, by the group's name.
 
     Args:   weight_bytes: of the model in one engine, in ``engine.dtype``.
-    Raises: ConfigError when engines have no CPUs of their own: a share of the driver's machine means nothing in a cluster.
+    Raises: ConfigError when engines have no CPUs of their own, for a share of the driver's machine means nothing in a
+        cluster, or so few that two nodes would fit into a pod.
     """
     config = plan.config
     if config.engine.cpus is None:
@@ -49,6 +48,11 @@ def pod_needs(plan: SystemPlan, weight_bytes: int) -> dict[str, PodNeeds]:
     on_gpus = config.engine.device == "cuda"
     engines = config.node.gpus
     engine_cpus = ceil(engines * config.engine.cpus)
+    if engine_cpus >= 2 * engines * config.engine.cpus:
+        raise ConfigError(
+            f"{plan.source}: engine.cpus: a pod's Ray has whole CPUs, on which two nodes of {engines * config.engine.cpus:g} "
+            "fit, but its /dev/shm is for one; set more"
+        )
     engine_bytes = weight_bytes + (_CUDA_BYTES if on_gpus else _TORCH_BYTES)
     decode_kv_bytes = 0 if on_gpus else plan.hbm_tokens * plan.layout.token_bytes  # "HBM" of an engine without a GPU
     checked_bytes = 0 if on_gpus else weight_bytes  # of the plain model in the driver; a head has no GPU to check on

@@ -18,7 +18,7 @@ def parse_quantity(text: str | int, key: str) -> float:
     return float(match.group(1)) * _SUFFIXES[match.group(2) or ""]
 
 
-def mebibytes(count: float) -> str:
+def format_quantity(count: float) -> str:
     """The least quantity of whole quarters of a GiB that holds so many bytes: ``1.1 GiB -> 1280Mi``, ``2 GiB -> 2Gi``."""
     quarters = ceil(count / 2**28)
     return f"{quarters // 4}Gi" if quarters % 4 == 0 else f"{quarters * 256}Mi"

@@ -11,7 +11,7 @@ from dualpath_ray.base.units import format_bytes
 from dualpath_ray.base.yaml_file import keys_are, problems
 from dualpath_ray.config.section import Section
 from dualpath_ray.ops.kuberay.needs import PodNeeds
-from dualpath_ray.ops.kuberay.quantity import mebibytes, parse_quantity
+from dualpath_ray.ops.kuberay.quantity import format_quantity, parse_quantity
 
 Resources = dict[str, str | int]
 RAY_CPUS = "CPU"  # Ray's name of it; Kubernetes writes cpu
@@ -104,27 +104,25 @@ def shortfalls(settings: Settings, needs: dict[str, PodNeeds], source: str) -> l
         holds(f"{at}.cpu", limits.get("cpu", 0), need.cpus, f"a pod needs {need.cpus} CPUs", f'"{need.cpus}"')
         memory, shm = format_bytes(need.memory_bytes), format_bytes(need.shm_bytes)
         what = f"a pod needs {memory} of memory, {shm} of it in /dev/shm"
-        holds(f"{at}.memory", limits.get("memory", 0), need.memory_bytes, what, mebibytes(need.memory_bytes))
+        holds(f"{at}.memory", limits.get("memory", 0), need.memory_bytes, what, format_quantity(need.memory_bytes))
         gpus = sum(count for name, count in limits.items() if name.endswith("gpu"))
         holds(at, gpus, need.gpus, f"a pod needs {need.gpus} GPUs", f"nvidia.com/gpu: {need.gpus}")
         what = f"UCX takes up to {format_bytes(need.hugepage_bytes)} of huge pages"
         huge = limits.get("hugepages-2Mi", 0)
-        holds(f"{at}.hugepages-2Mi", huge, need.hugepage_bytes, what, mebibytes(need.hugepage_bytes))
+        holds(f"{at}.hugepages-2Mi", huge, need.hugepage_bytes, what, format_quantity(need.hugepage_bytes))
         if isinstance(given, EngineSettings):
             what = f"buffer and object store of a pod take {shm} of /dev/shm"
             has = parse_quantity(given.shm, f"{source}: {group}.shm")
-            holds(f"{group}.shm", has, need.shm_bytes, what, mebibytes(need.shm_bytes))
+            holds(f"{group}.shm", has, need.shm_bytes, what, format_quantity(need.shm_bytes))
             what = f"the autoscaler may not go below {given.replicas} pods"
             holds(f"{group}.maxReplicas", given.max_replicas, given.replicas, what, str(given.replicas))
         if isinstance(given, StorageSettings):
             what = f"the system has {need.pods} {group} nodes, and each is a pod"
             holds(f"{group}.replicas", given.replicas, need.pods, what, str(need.pods))
             ray = parse_quantity(given.ray.get(RAY_CPUS, "0"), f"{source}: {group}.ray.{RAY_CPUS}")
-            if not need.ray_cpus <= ray < max(1, 2 * need.ray_cpus):
-                found.append(
-                    f'{source}: {group}.ray.{RAY_CPUS}: Ray may give out the {need.ray_cpus} CPUs of one node; write "'
-                    f'{need.ray_cpus}"'
-                )
+            if ray != need.ray_cpus:
+                what = f'Ray may give out the {need.ray_cpus} CPUs of one node; write "{need.ray_cpus}"'
+                found.append(f"{source}: {group}.ray.{RAY_CPUS}: {what}")
     return found
 
 
@@ -132,13 +130,13 @@ def as_settings(needs: dict[str, PodNeeds]) -> str:
     """The needs in the form of settings.yaml."""
     lines: list[str] = []
     for group, need in needs.items():
-        limits = [f'cpu: "{need.cpus}"', f"memory: {mebibytes(need.memory_bytes)}"]
+        limits = [f'cpu: "{need.cpus}"', f"memory: {format_quantity(need.memory_bytes)}"]
         limits += [f"nvidia.com/gpu: {need.gpus}"] if need.gpus else []
-        limits += [f"hugepages-2Mi: {mebibytes(need.hugepage_bytes)}"] if need.hugepage_bytes else []
+        limits += [f"hugepages-2Mi: {format_quantity(need.hugepage_bytes)}"] if need.hugepage_bytes else []
         lines.append(f"{group}:")
         if group != "head":
             lines += [f"  replicas: {need.pods}", f'  ray: {{{RAY_CPUS}: "{need.ray_cpus}"}}']
         lines += ["  resources:", f"    limits: {{{', '.join(limits)}}}"]
         if need.ray_cpus:
-            lines.append(f"  shm: {mebibytes(need.shm_bytes)}")
+            lines.append(f"  shm: {format_quantity(need.shm_bytes)}")
     return "\n".join(lines)

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dualpath_ray.base.types import Role
 from dualpath_ray.cli.main import run
 from dualpath_ray.cluster.plan import make_plan
 from dualpath_ray.config.load import parse_cluster
 from dualpath_ray.ops.kuberay.needs import pod_needs
-from dualpath_ray.ops.kuberay.quantity import mebibytes, parse_quantity
+from dualpath_ray.ops.kuberay.quantity import format_quantity, parse_quantity
 from dualpath_ray.ops.kuberay.settings import parse_settings, shortfalls
 from dualpath_ray.ops.kuberay.sizes import sizes
 from tests.kuberay.manifests import CLUSTERS, FOLDER, WHY_NOT, cluster_spec, container, groups, render
@@ -73,6 +75,12 @@ def test_a_pod_holds_the_buffer_of_its_node_and_no_second_one():
     assert needs["head"].ray_cpus == needs["storage"].ray_cpus == 0
 
 
+@given(cpus=st.floats(0.51, 100), engines=st.integers(1, 16))
+def test_two_nodes_never_fit_on_the_cpus_of_a_pod(cpus, engines):
+    needs = toy_needs(engine={"cpus": cpus}, node={"gpus": engines})
+    assert engines * cpus <= needs["prefill"].ray_cpus < 2 * engines * cpus
+
+
 @pytest.mark.parametrize(("share", "gpus"), [(1, 2), (0.5, 1), (0.3, 1), (0.6, 2)])
 def test_engines_on_gpus_need_whole_ones(share, gpus):
     needs = toy_needs(engine={"device": "cuda", "cpus": 1, "gpus": share})
@@ -129,6 +137,10 @@ def test_a_size_that_is_too_small_is_one_sentence(path, value, says):
         (
             {"system": "{prefill_nodes: 1, decode_nodes: 1, model: /models/x}"},
             "system: model: /models/x is not on this",
+        ),
+        (
+            {"system": "{prefill_nodes: 1, decode_nodes: 1, model: toy-llama, engine: {cpus: 0.5}}"},
+            "two nodes of 0.5 fit",
         ),
         ({"head": {"resources": {"limits": {"cpu": "2", "memory": "4 GB"}}}}, "memory: '4 GB' is no quantity"),
     ],
@@ -189,4 +201,4 @@ def test_quantities(text, value):
 
 @pytest.mark.parametrize("count", [1, 2**28, 2**28 + 1, 2**30, 5 * 2**30 - 1])
 def test_a_size_is_rounded_up_to_a_quarter_of_a_gibibyte(count):
-    assert 0 <= parse_quantity(mebibytes(count), "x") - count < 2**28
+    assert 0 <= parse_quantity(format_quantity(count), "x") - count < 2**28
