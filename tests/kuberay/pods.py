@@ -23,7 +23,7 @@ from tests.ray.nodes import BIN, ROOT
 
 NETWORK = "198.18.24"  # of a range for tests of networks
 IMAGE_HOME = "/home/ray"
-LIFETIME_S = 420
+LIFETIME_S = 600
 _UNPACKED = (ROOT, Path(sys.prefix), Path(sys.base_prefix))  # in case they are file systems of their own
 
 

@@ -20,7 +20,7 @@ from tests.kuberay.pods import Pods, why_not
 REASON = manifests.WHY_NOT or why_not()
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
 
@@ -79,7 +79,7 @@ class Run:
                 self.peak_bytes[name] = max(self.peak_bytes[name], self.pods.memory_bytes(pod.name))
 
     def _wait(self, ready: Any, what: str) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 150
         while True:
             try:
                 if ready():
