@@ -16,6 +16,7 @@ from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
 from dualpath_ray.cli.explain import explain
 from dualpath_ray.cli.fabric import fabric
 from dualpath_ray.cli.groups import GroupedCommands
+from dualpath_ray.cli.kuberay import kuberay
 from dualpath_ray.cli.logs import debug_bundle, logs
 from dualpath_ray.cli.models import models
 from dualpath_ray.cli.plan import plan
@@ -54,6 +55,7 @@ cli.add("plan", reproduce)
 cli.add("plan", config)
 cli.add("plan", profile)
 cli.add("plan", fabric)
+cli.add("plan", kuberay)
 cli.add("measure", bench)
 cli.add("measure", explain)
 
