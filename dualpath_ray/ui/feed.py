@@ -17,7 +17,7 @@ class Watched(Protocol):
         """Of ``status_of``, since the call before."""
 
     def decisions(self, since: int, most: int) -> list[dict[str, Any]]:
-        """Records for ``decision_row``, of the newest ``most`` after a number."""
+        """Records for ``decision_row``, of the newest ``most`` after a number; of all, where it has not come so far."""
 
     def set_read_path(self, name: str) -> None:
         """From the next decision on."""

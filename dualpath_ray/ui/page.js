@@ -146,7 +146,7 @@ function counter(key, label, kind = "") {
 function showCounters(view) {
   const pool = counter("pool", "", "hero");
   put(pool, view.pool.percent);
-  put(pool.previousSibling, `of ${view.pool.num} storage NICs read, ${view.pool.rate}`);
+  put(pool.previousSibling, `of ${view.pool.num} storage NICs, pooled: ${view.pool.rate}`);
   for (const row of view.counters) put(counter(row.key, row.label), row.value);
   const split = counter("by-path", "hits read so far", "split");
   if (!split.firstChild) {
@@ -179,7 +179,7 @@ function showMap(view) {
     put(part.state, node.state);
     part.state.dataset.state = node.state;
     put(part.work, node.work);
-    put(part.buffer, node.buffer ? `buffer ${node.buffer}` : "");
+    put(part.buffer, node.buffer);
     part.level.style.width = `${(node.buffer_share ?? 0) * 100}%`;
     for (const lane of node.lanes) showLane(lane);
     for (const [kind, sum] of Object.entries(part.sums)) {
@@ -206,7 +206,7 @@ function makeRows(view) {
 function makeRow(node) {
   const part = { state: el("span", { class: "state" }), work: el("div", { class: "work" }), buffer: el("div", { class: "buffer" }), level: el("i"), sums: {} };
   parts.nodes[node.node] = part;
-  const name = el("div", { class: "name" }, el("i", { class: `glyph ${node.role}`, "aria-hidden": "true" }), `${node.node} ${node.role}`, part.state);
+  const name = el("div", { class: "name" }, el("i", { class: `glyph ${node.role}`, "aria-hidden": "true" }), node.node, el("span", { class: "role" }, node.role), part.state);
   const card = el("div", { class: "node" }, name, part.work, part.buffer, el("div", { class: "level", "aria-hidden": "true" }, part.level));
   return el("div", { class: `row ${node.role}`, role: "group", "aria-label": `${node.role} node ${node.node}`, id: `node-${node.node}` }, makeLanes(node, "snic", part), card, makeLanes(node, "cnic", part));
 }
@@ -259,6 +259,7 @@ function showNics(view) {
 /* ---- history: a strip a storage NIC ---------------------------------------------------------------------------- */
 
 const GAP_S = 12; // points further apart are not joined
+const CHART_PX = 292; // as high as the decisions beside it, unless there are many nodes
 
 function drawHistory() {
   const view = state.view;
@@ -266,8 +267,8 @@ function drawHistory() {
   const names = view.nodes.map((node) => node.node);
   const role = Object.fromEntries(view.nodes.map((node) => [node.node, node.role]));
   const width = Math.max(260, $("history").clientWidth);
-  const left = 34, right = 44, top = 24, bottom = 22;
-  const room = Math.max(18, Math.min(72, (330 - 38 - top - bottom) / Math.max(1, names.length)));
+  const left = 34, right = 44, top = 36, bottom = 22;
+  const room = Math.max(18, (CHART_PX - top - bottom) / Math.max(1, names.length));
   const height = top + room * names.length + bottom;
   const x = (at) => left + (1 - (view.at_s - at) / PAGE.kept_s) * (width - left - right);
   const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
@@ -284,15 +285,16 @@ function drawHistory() {
     chart.append(svg("text", { class: "name", x: 0, y: base - 2 }, name));
     chart.append(svg("text", { class: "now", x: width, y: base - 2, "text-anchor": "end" }, now === null || now === undefined ? "–" : `${Math.round(now * 100)} %`));
   });
-  let taken = -1e9;
+  const ends = [-1e9, -1e9]; // of the labels in two lines: a label that has no room in either is left to its line
   for (const [at, path] of view.flips) {
     const place = x(at);
     if (place < left) continue;
-    const late = place > width - right - 70;
-    chart.append(svg("line", { class: "mark", x1: place, x2: place, y1: 18, y2: height - bottom }));
-    if (place - taken < 76) continue;
-    taken = place;
-    chart.append(svg("text", { class: "flip", x: place, y: 12, "text-anchor": late ? "end" : "middle" }, pathWords(path)));
+    const line = ends.findIndex((end) => end < place - 36);
+    chart.append(svg("line", { class: "mark", x1: place, x2: place, y1: line === 1 ? 29 : 15, y2: height - bottom }));
+    if (line < 0) continue;
+    const middle = Math.min(place, width - 36);
+    ends[line] = middle + 40;
+    chart.append(svg("text", { class: "flip", x: middle, y: 11 + 14 * line, "text-anchor": "middle" }, pathWords(path)));
   }
   chart.append(svg("text", { x: left, y: height - 5 }, "2 min ago"));
   chart.append(svg("text", { x: width - right, y: height - 5, "text-anchor": "end" }, "now"));
@@ -378,10 +380,8 @@ async function loadRuns() {
 
 function showRuns() {
   put($("runs-hint"), state.runs.length ? "Choose two to compare them." : "None yet: a rollout leaves its results in the folder runs.");
-  if (!state.runs.length) {
-    $("runs").replaceChildren();
-    return;
-  }
+  $("runs-card").hidden = !state.runs.length;
+  if (!state.runs.length) return;
   const columns = ["run", "mode", "nodes", "turns", ...MEASURES.map(([, label]) => label), "report"];
   const header = el("tr", {}, ...columns.map((text, index) => el("th", { scope: "col", class: index < 2 ? "left" : null }, text)));
   $("runs").replaceChildren(el("thead", {}, header), el("tbody", {}, ...state.runs.map(runRow)));
@@ -418,10 +418,15 @@ function showCompared() {
     el("tr", {}, el("th", { scope: "row" }, label), el("td", {}, one.words[key]), el("td", {}, other.words[key]), el("td", {}, ratio(one.numbers[key], other.numbers[key]))));
   const name = (run) => `${run.result}, ${run.mode}`;
   const header = el("tr", {}, ...["", name(one), name(other), "ratio"].map((text) => el("th", { scope: "col" }, text)));
+  $("compared").replaceChildren(verdict(one, other, name), el("table", {}, el("thead", {}, header), el("tbody", {}, ...rows)));
+}
+
+/** Which is faster; of runs that did not do the same there is nothing to say. */
+function verdict(one, other, name) {
+  if (one.work !== other.work) return el("p", {}, `Not the same work: ${one.result} did ${one.work}, ${other.result} ${other.work}. Their times do not compare.`);
   const faster = one.numbers.jct_s / other.numbers.jct_s;
   const [quick, slow, times] = faster >= 1 ? [other, one, faster] : [one, other, 1 / faster];
-  const sentence = el("p", {}, `${name(quick)} ends `, el("b", {}, `${times.toFixed(2)}×`), ` as fast as ${name(slow)}.`);
-  $("compared").replaceChildren(sentence, el("table", {}, el("thead", {}, header), el("tbody", {}, ...rows)));
+  return el("p", {}, `${name(quick)} finishes `, el("b", {}, `${times.toFixed(2)}×`), ` as fast as ${name(slow)}.`);
 }
 
 /* ---- light and dark, keys -------------------------------------------------------------------------------------- */

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dualpath_ray.base.units import format_bytes
-from dualpath_ray.observability.format import count, percent, seconds, times
+from dualpath_ray.observability.format import amount, count, percent, seconds, times
 
 MOST = 100  # results, newest first
 REPORT = "report.html"
@@ -57,6 +57,8 @@ def run_row(result: str, number: int, run: Mapping[str, Any]) -> dict[str, Any]:
         "read_path": run["read_path"],
         "shape": f"{run['prefill_nodes']}P{run['decode_nodes']}D",
         "turns": count(run["num_turns"]),
+        # Runs compare where this is the same.
+        "work": f"{amount(run['num_turns'], 'turn')} of {count(run['prompt_tokens'])} prompt tokens",
         "numbers": {
             "jct_s": run["jct_s"],
             "ttft_s": ttft_s,

@@ -52,7 +52,7 @@ def _lane(nic: Mapping[str, Any], path: str, role: str) -> dict[str, Any]:
     words = {
         "does": _LANE_WORDS[kind, way],
         "percent": "not known" if share is None else f"{share * 100:.0f} %",
-        "rate": f"{_per_s(nic['bytes_per_s'])} of {format_rate(rate * 8)}" if rate else _per_s(nic["bytes_per_s"]),
+        "rate": _of_rate(nic["bytes_per_s"], rate) if rate else _per_s(nic["bytes_per_s"]),
         "queue": f"{format_bytes(nic['queued_bytes'])} queued" if nic["queued_bytes"] else "no queue",
         "device": nic["device"] or ("emulated" if nic["emulated"] else "no device named"),
     }
@@ -79,6 +79,12 @@ def _per_s(bytes_per_s: float) -> str:
     return f"{bytes_per_s / 1000:.0f} kB/s" if bytes_per_s < 1e6 else format_rate(bytes_per_s * 8)
 
 
+def _of_rate(bytes_per_s: float, rate: float) -> str:
+    """``(1.4e6, 2e6) -> '1.4 of 2.0 MB/s'``: one unit for both, short enough to stand above a bar."""
+    unit, name = (1e9, "GB/s") if rate >= 1e9 else (1e6, "MB/s")
+    return f"{bytes_per_s / unit:.1f} of {rate / unit:.1f} {name}"
+
+
 def _node(node: Mapping[str, Any], lanes: Sequence[dict[str, Any]], engines: Sequence[Any]) -> dict[str, Any]:
     own = [engine for engine in engines if engine["engine"].partition("/")[0] == node["node"]]
     unfinished = sum(engine["num_unfinished"] for engine in own)
@@ -94,9 +100,7 @@ def _node(node: Mapping[str, Any], lanes: Sequence[dict[str, Any]], engines: Seq
         "engines": amount(len(own), "engine"),
         "work": f"{amount(unfinished, 'request')}, {count(tokens)} tokens" if unfinished else "no requests",
         "buffer_share": used,
-        "buffer": ""
-        if used is None
-        else f"{node['num_slots'] - node['free_slots']} of {count(node['num_slots'])} blocks",
+        "buffer": "" if used is None else f"buffer {used * 100:.0f} % full",
         "failures": node.get("load_failures", 0),
         "lanes": [lane for lane in lanes if lane["node"] == node["node"]],
     }
@@ -126,7 +130,7 @@ def _pool(lanes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "share": share,
         "percent": "not known" if share is None else f"{share * 100:.0f} %",
-        "rate": f"{_per_s(now)} of {format_rate(sum(rates) * 8)}" if known else _per_s(now),
+        "rate": _of_rate(now, sum(rates)) if known else _per_s(now),
         "num": len(reading),
         "queue": format_bytes(sum(lane["queued_bytes"] for lane in reading)),
     }
