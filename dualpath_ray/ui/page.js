@@ -146,7 +146,7 @@ function counter(key, label, kind = "") {
 function showCounters(view) {
   const pool = counter("pool", "", "hero");
   put(pool, view.pool.percent);
-  put(pool.previousSibling, `of ${view.pool.num} storage NICs, pooled: ${view.pool.rate}`);
+  put(pool.previousSibling, `of ${view.pool.num} storage NICs, pooled\n${view.pool.rate}`);
   for (const row of view.counters) put(counter(row.key, row.label), row.value);
   const split = counter("by-path", "hits read so far", "split");
   if (!split.firstChild) {
@@ -321,7 +321,10 @@ function joined(name) {
 const MOST_ROWS = 60;
 
 function addDecisions({ rows, afresh }) {
-  if (afresh) state.rows = [];
+  if (afresh) {
+    state.rows = [];
+    if (!state.paused) $("log").replaceChildren();
+  }
   const last = state.rows.at(-1)?.seq ?? 0;
   state.rows.push(...rows.filter((row) => row.seq > last));
   state.rows.splice(0, Math.max(0, state.rows.length - MOST_ROWS));
@@ -331,8 +334,7 @@ function addDecisions({ rows, afresh }) {
 function showDecisions() {
   const list = $("log");
   $("log-none").hidden = state.rows.length > 0;
-  const there = Number(list.firstChild?.dataset.seq ?? 0);
-  if (!state.rows.length || there > state.rows.at(-1).seq) list.replaceChildren();
+  if (Number(list.firstChild?.dataset.seq ?? 0) > (state.rows.at(-1)?.seq ?? 0)) list.replaceChildren(); // of another system
   const newest = Number(list.firstChild?.dataset.seq ?? 0);
   for (const row of state.rows) if (row.seq > newest) list.prepend(decision(row));
   while (list.children.length > MOST_ROWS) list.lastChild.remove();
@@ -357,13 +359,13 @@ function pause() {
 
 /* ---- past runs ------------------------------------------------------------------------------------------------- */
 
-const MEASURES = [
-  ["jct_s", "job completion time"],
-  ["ttft_s", "TTFT, median"],
-  ["tokens_per_s", "tokens/s"],
-  ["hit_ratio", "hit ratio"],
-  ["snic_bytes", "read by storage NICs"],
-  ["snic_max_over_mean_ratio", "storage NICs, max / mean"],
+const MEASURES = [ // of a run; in few words for a column, in full for a row
+  ["jct_s", "JCT", "job completion time (JCT)"],
+  ["ttft_s", "TTFT p50", "time to the first token (TTFT), median"],
+  ["tokens_per_s", "tokens/s", "generated tokens per second"],
+  ["hit_ratio", "hit ratio", "share of prompt tokens that were loaded"],
+  ["snic_bytes", "SNIC reads", "read by all storage NICs (SNICs)"],
+  ["snic_max_over_mean_ratio", "max / mean", "balance of the SNICs that may read: max / mean"],
 ];
 
 async function loadRuns() {
@@ -414,7 +416,7 @@ function showCompared() {
     return;
   }
   const ratio = (a, b) => (a === null || b === null || !b ? "–" : `${(a / b).toFixed(2)}×`);
-  const rows = MEASURES.map(([key, label]) =>
+  const rows = MEASURES.map(([key, , label]) =>
     el("tr", {}, el("th", { scope: "row" }, label), el("td", {}, one.words[key]), el("td", {}, other.words[key]), el("td", {}, ratio(one.numbers[key], other.numbers[key]))));
   const name = (run) => `${run.result}, ${run.mode}`;
   const header = el("tr", {}, ...["", name(one), name(other), "ratio"].map((text) => el("th", { scope: "col" }, text)));

@@ -134,16 +134,18 @@ class Page:
         return stream
 
     async def _tell(self, stream: web.StreamResponse) -> None:
-        feed, version, seq, silent_s = self._feed, -1, 0, 0.0
+        feed, version, seq, silent_s, first = self._feed, -1, 0, 0.0, True
         await _send(stream, "history", feed.points())
         while not self._closing.is_set():
             if feed.version != version:
                 version, silent_s = feed.version, 0.0
                 await _send(stream, "view", feed.view())
-                rows = feed.decisions(seq, _STREAMED)
-                if rows or feed.last_seq < seq:
-                    await _send(stream, "decisions", {"rows": rows, "afresh": feed.last_seq < seq})
-                seq = feed.last_seq
+                latest = feed.last_seq
+                afresh = first or latest < seq  # what the reader remembers may be another system's
+                rows = feed.decisions(0 if afresh else seq, _STREAMED)
+                if rows or afresh:
+                    await _send(stream, "decisions", {"rows": rows, "afresh": afresh})
+                first, seq = False, rows[-1]["seq"] if rows else latest
             elif silent_s > _BEAT_S:
                 silent_s = 0.0
                 await _send(stream, "beat", {})

@@ -9,6 +9,7 @@ from dualpath_ray.observability.format import amount, count
 
 SINGLE_PATH, DUAL_PATH = "prefill_only", "scheduled"  # the two that the page switches between
 _LANE_WORDS = {("snic", "in"): "read", ("snic", "out"): "write", ("cnic", "in"): "receive", ("cnic", "out"): "send"}
+_REASONS = {SINGLE_PATH: "single path: the prefill side reads"}  # the others say it themselves
 _PATH_WORDS = {ReadPath.PE.value: "prefill side", ReadPath.DE.value: "decode side"}
 
 
@@ -159,7 +160,7 @@ def decision_row(record: Mapping[str, Any]) -> dict[str, Any]:
         "request": record["request_id"],
         "path": record["read_path"],
         "side": _PATH_WORDS[record["read_path"]] if hit else "no hit",
-        "reason": record["reason"],
+        "reason": _REASONS.get(record["reason"], record["reason"]),
         "prefill": record["prefill_engine"],
         "decode": record["decode_engine"],
         "hit_tokens": hit,

@@ -70,8 +70,9 @@ class Watch:
         while not self._over:
             began_s = time.monotonic()
             try:
-                records = self._system.decisions(self._feed.last_seq, _MOST)
-                self._feed.update(self._system.status(), records)
+                status, known = self._system.status(), self._feed.last_seq
+                new = status["scheduler"]["num_decisions"] != known  # fewer: of another system
+                self._feed.update(status, self._system.decisions(known, _MOST) if new else [])
             except DualPathError as error:
                 self._feed.fail(str(error))
             with self._wake:

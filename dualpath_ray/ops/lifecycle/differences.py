@@ -7,8 +7,11 @@ from dualpath_ray.config.cluster import ClusterConfig
 
 
 def differences(there: ClusterConfig, here: ClusterConfig) -> list[str]:
-    """A clause for each key that has another value, in the order of the model."""
-    theirs, ours = dict(_flat(there.model_dump())), dict(_flat(here.model_dump()))
+    """A clause for each key that has another value, in the order of the model.
+
+    Where the live page is served is left out: it changes nothing of what the system does, and may be asked for later.
+    """
+    theirs, ours = (dict(_flat(config.model_dump(exclude={"ui"}))) for config in (there, here))
     keys = [*ours, *(key for key in theirs if key not in ours)]
     return [
         f"{key} is {_shown(theirs.get(key))} there and {_shown(ours.get(key))} in the file"

@@ -11,6 +11,7 @@ from dualpath_ray.cluster.placement import RaySession
 from tests.slow.ray.live_page import CHROMIUM, Live, chromium, live
 
 NAME = "demo"
+WIDTH = 1240
 WORK = ("--num-trajectories", "12", "--max-turns", "12", "--total-tokens", "3000", "--max-gen", "8")
 SMALL = ("--num-trajectories", "8", "--max-turns", "8", "--total-tokens", "2000", "--max-gen", "4")
 BEFORE_S, AFTER_S = 45.0, 35.0  # under load before the switch is flipped, and from there to a picture
@@ -38,7 +39,7 @@ def main(folder: Path) -> int:
 def take(browser: Any, system: Live, folder: Path) -> None:
     """One page after the other, while rollouts follow one another."""
     pages = {
-        scheme: browser.new_page(viewport={"width": 1240, "height": 860}, color_scheme=scheme)
+        scheme: browser.new_page(viewport={"width": WIDTH, "height": 860}, color_scheme=scheme)
         for scheme in ("light", "dark")
     }
     for page in pages.values():
@@ -53,7 +54,11 @@ def take(browser: Any, system: Live, folder: Path) -> None:
                 for mode in ("prefill_only", "scheduled"):
                     page.get_by_role("checkbox", name=f"compare both-paths, {mode}").check()
             page.wait_for_timeout(1500)
-            page.screenshot(path=folder / f"{name}.png", full_page=True)
+            box = page.locator("main > section").last.bounding_box()  # past runs, of which one picture is enough
+            height = box["y"] + (box["height"] + 30 if name == "live_dual" else -20)
+            page.screenshot(
+                path=folder / f"{name}.png", full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height}
+            )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
 import re
 import secrets
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import ray
@@ -122,7 +126,7 @@ def test_bars_move_decisions_stream_and_the_switch_is_the_systems(tab: Tab, syst
         tab.until(lambda: tab.share("d0/snic/in") == tab.share("d1/snic/in") == 0)  # once the bars have come to rest
         assert "single path" in page.inner_text("#history") and "single path" in page.inner_text("#said")
         newest = page.locator("#log li").first
-        tab.until(lambda: newest.locator(".reason").inner_text() in ("prefill_only", "no hit"))
+        tab.until(lambda: newest.locator(".reason").inner_text() in ("single path: the prefill side reads", "no hit"))
 
         page.locator("#dual").check()
         tab.until(lambda: system.scheduler["policy"] == "scheduled")
@@ -210,6 +214,35 @@ def test_a_page_whose_server_dies_is_there_again(browser: Any, system: Live) -> 
     tab.until(lambda: tab.state() == "live", 60)
     assert not tab.page.locator("#problem").is_visible()
     tab.context.close()
+
+
+def _hear_ctrl_c() -> None:
+    """Whatever runs in a shell's background inherits that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_a_process_of_ones_own_serves_the_page_too(system: Live) -> None:
+    command = [str(Path(sys.executable).parent / "dualpath"), "ui", "--name", NAME, "--address", system.ray_address]
+    with subprocess.Popen(
+        [*command, "--port", "0"], stdout=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            url = said.split()[-1]
+            with urlopen(url, timeout=WAIT_S) as answer:
+                assert b"DualPath, live" in answer.read()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(WAIT_S) == 0
+        finally:
+            process.kill()
+    assert url != system.url and "until Ctrl-C" in said
+
+
+def test_a_busy_port_is_bad_input(system: Live, capfd: pytest.CaptureFixture[str]) -> None:
+    port = system.url.rstrip("/").rpartition(":")[2]
+    assert system.command("ui", "--name", NAME, "--port", port) == 2
+    assert f"--port: 127.0.0.1:{port} cannot be listened on" in capfd.readouterr().err
 
 
 def test_down_takes_the_page_along(browser: Any, system: Live, tmp_path: Path) -> None:

@@ -177,6 +177,17 @@ def test_a_system_that_goes_away_and_comes_again_is_told(system: MadeUp, browser
     assert [row["seq"] for row in browser.ask("/api/decisions")[1]] == [1], "another system counts from the beginning"
 
 
+def test_a_reader_who_comes_forgets_what_was_and_one_who_stays_too(system: MadeUp, browser: Browser) -> None:
+    told: list[tuple[bool, list[int]]] = []
+    for event, data in browser.events():
+        if event == "decisions":
+            told.append((data["afresh"], [row["seq"] for row in data["rows"]]))
+            system.num_decisions = 2  # another system of its name, which has begun
+        if told and told[-1][1] == [1, 2]:
+            break
+    assert told[0] == (True, [1, 2, 3]) and any(afresh for afresh, _ in told[1:])
+
+
 def test_with_a_token_nobody_gets_in_without(system: MadeUp, tmp_path: Path) -> None:
     with serving(system, tmp_path, Access("0.0.0.0", "secret")) as browser:
         for path in ("/", "/api/status", "/api/events", "/api/runs", "/api/runs/x/report", "/nothing"):

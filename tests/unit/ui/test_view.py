@@ -87,3 +87,5 @@ def test_a_decision_says_side_reason_and_engines(record):
     assert (row["side"], row["hit"], row["prefill"], row["decode"]) == ("decode side", "2,608 tokens", "p0/e0", "d1/e0")
     assert row["reason"] == "read queue PE 6448, DE 2160 tokens"
     assert decision_row(record(9, "pe", 0))["side"] == "no hit"
+    single = decision_row({**record(9, "pe"), "reason": "prefill_only"})
+    assert single["reason"] == "single path: the prefill side reads"

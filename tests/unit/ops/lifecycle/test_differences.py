@@ -13,3 +13,8 @@ def test_a_clause_for_each_key_that_differs():
         "storage.mounts.p0 is /a there and unset in the file",
     ]
     assert differences(there, there) == []
+
+
+def test_where_the_live_page_is_makes_no_other_system():
+    there, here = parse_cluster(BASE, "there"), parse_cluster({**BASE, "ui": {"port": 8266}}, "here")
+    assert differences(there, here) == []
