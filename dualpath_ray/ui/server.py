@@ -21,6 +21,7 @@ from dualpath_ray.ui.watch import Watch
 _LOOK_S = 0.1  # how often a stream looks for something new
 _BEAT_S = 5.0  # after so long without news a stream says that it is there
 _START_S = 30.0
+_MOST_READERS = 100
 _STREAMED, _MOST = 60, 200  # decisions at once, and that may be asked for
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,6 +33,7 @@ class Page:
         self._system, self._feed, self._access, self._runs, self._look = system, feed, access, runs, look
         self._cookie = f"dualpath_page_{secrets.token_hex(4)}"  # cookies of a host are shared by all of its ports
         self._closing = asyncio.Event()
+        self._readers = 0
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._guard], client_max_size=4096)
@@ -40,7 +42,7 @@ class Page:
                 web.get("/", self._page),
                 web.get("/api/status", self._status),
                 web.get("/api/decisions", self._decisions),
-                web.get("/api/events", self._events),
+                web.get("/api/events", self._events, allow_head=False),
                 web.post("/api/read-path", self._read_path),
                 web.get("/api/runs", self._past_runs),
                 web.get("/api/runs/{name}/report", self._report),
@@ -72,7 +74,7 @@ class Page:
             return _says(401, "this page needs its token: open the address that `dualpath ui` prints")
         if told is not None and request.path == "/":  # out of the address, which gets copied and logged
             answer = web.Response(status=303, headers={"Location": "/"})
-            answer.set_cookie(self._cookie, told, httponly=True, samesite="Strict")
+            answer.set_cookie(self._cookie, told, httponly=True, samesite="Lax")
             return answer
         if request.method not in ("GET", "HEAD") and not access.may_change(request.headers):
             return _says(403, "changes are made by the page itself, or by a program that sends its header")
@@ -121,16 +123,20 @@ class Page:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """``history`` once, then ``view`` and ``decisions`` as they come, until the reader goes."""
+        if self._readers >= _MOST_READERS:
+            return _says(503, f"{_MOST_READERS} readers look at this page already")
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         stream.headers["Cache-Control"] = "no-store"
-        await stream.prepare(request)
+        self._readers += 1
         self._look(1)
         try:
+            await stream.prepare(request)
             await self._tell(stream)
         except ConnectionResetError:
             pass  # the reader has gone
         finally:
             self._look(-1)
+            self._readers -= 1
         return stream
 
     async def _tell(self, stream: web.StreamResponse) -> None:

@@ -75,6 +75,8 @@ class Watch:
                 self._feed.update(status, self._system.decisions(known, _MOST) if new else [])
             except DualPathError as error:
                 self._feed.fail(str(error))
+            except Exception as error:  # Ray's own, of many kinds, when its cluster goes away; this thread must go on
+                self._feed.fail(f"Ray does not answer ({' '.join(str(error).split())[:200]}).")
             with self._wake:
                 while not self._over:
                     left_s = began_s + (WATCHED_S if self._looking else ALONE_S) - time.monotonic()

@@ -28,6 +28,7 @@ class MadeUp:
         self.read_path, self.num_decisions = "scheduled", 3
         self.shares = {"p0/snic/in": 0.5}
         self.gone: str | None = None
+        self.gone_as: type[Exception] = SystemDiedError
 
     def status(self) -> dict[str, Any]:
         self._check()
@@ -44,7 +45,7 @@ class MadeUp:
 
     def _check(self) -> None:
         if self.gone is not None:
-            raise SystemDiedError(self.gone)
+            raise self.gone_as(self.gone)
 
 
 class Browser:
@@ -177,6 +178,35 @@ def test_a_system_that_goes_away_and_comes_again_is_told(system: MadeUp, browser
     assert [row["seq"] for row in browser.ask("/api/decisions")[1]] == [1], "another system counts from the beginning"
 
 
+def test_whatever_ray_raises_the_page_goes_on(system: MadeUp, browser: Browser) -> None:
+    system.gone, system.gone_as = "no  connection\nto GCS", RuntimeError
+    assert browser.until(lambda view: view["problem"])["problem"] == "Ray does not answer (no connection to GCS)."
+    assert browser.ask("/api/read-path", "POST", {"read_path": "prefill_only"}, {CHANGE_HEADER: "1"})[0] == 500
+    system.gone = None
+    assert browser.until(lambda view: view["problem"] is None)["system"] == "demo"
+
+
+def test_a_page_has_only_so_many_readers(system: MadeUp, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dualpath_ray.ui.server._MOST_READERS", 2)
+
+    def come() -> Iterator[tuple[str, Any]]:
+        """One more reader, as soon as there is a place."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            stream = browser.events()
+            try:
+                next(stream)
+                return stream
+            except AssertionError:  # it was refused
+                assert time.monotonic() < deadline, "nobody gets the place of one who has gone"
+                time.sleep(0.1)
+
+    streams = [come(), come()]
+    assert browser.ask("/api/events")[:2] == (503, {"error": "2 readers look at this page already"})
+    streams.pop().close()  # type: ignore[attr-defined]
+    streams.append(come())
+
+
 def test_a_reader_who_comes_forgets_what_was_and_one_who_stays_too(system: MadeUp, browser: Browser) -> None:
     told: list[tuple[bool, list[int]]] = []
     for event, data in browser.events():
@@ -198,7 +228,7 @@ def test_with_a_token_nobody_gets_in_without(system: MadeUp, tmp_path: Path) -> 
         status, _, headers = browser.ask("/?token=secret")
         assert (status, headers["Location"]) == (303, "/")
         cookie = headers["Set-Cookie"]
-        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
         assert browser.ask("/", headers={"Cookie": cookie.partition(";")[0]})[0] == 200
         assert browser.ask("/api/runs", headers={"Authorization": "Bearer secret"})[0] == 200
 
