@@ -54,6 +54,7 @@ def take(browser: Any, system: Live, folder: Path) -> None:
                 for mode in ("prefill_only", "scheduled"):
                     page.get_by_role("checkbox", name=f"compare both-paths, {mode}").check()
             page.wait_for_timeout(1500)
+            page.evaluate("scrollTo(0, 0)")
             box = page.locator("main > section").last.bounding_box()  # past runs, of which one picture is enough
             height = box["y"] + (box["height"] + 30 if name == "live_dual" else -20)
             page.screenshot(

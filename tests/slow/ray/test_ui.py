@@ -14,8 +14,10 @@ from urllib.request import urlopen
 import pytest
 import ray
 
+from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.cluster.attach import actors_of
 from dualpath_ray.cluster.page import page_of
+from dualpath_ray.ui.actor import start_page
 from tests.slow.ray.live_page import CHROMIUM, Live, chromium, live
 
 pytestmark = [
@@ -242,7 +244,11 @@ def test_a_process_of_ones_own_serves_the_page_too(system: Live) -> None:
 def test_a_busy_port_is_bad_input(system: Live, capfd: pytest.CaptureFixture[str]) -> None:
     port = system.url.rstrip("/").rpartition(":")[2]
     assert system.command("ui", "--name", NAME, "--port", port) == 2
-    assert f"--port: 127.0.0.1:{port} cannot be listened on" in capfd.readouterr().err
+    sentence = f"--port: 127.0.0.1:{port} cannot be listened on"
+    assert sentence in capfd.readouterr().err
+    with pytest.raises(ConfigError, match=sentence):
+        start_page(f"{NAME}-other", "127.0.0.1", int(port), None, "runs")
+    assert actors_of(f"{NAME}-other") == {}
 
 
 def test_down_takes_the_page_along(browser: Any, system: Live, tmp_path: Path) -> None:
