@@ -10,7 +10,7 @@ import ray
 from dualpath_ray.cluster.asking import ANSWER_S, wait_for
 from dualpath_ray.cluster.page import PAGE_NAME, page_of
 from dualpath_ray.cluster.placement import on_head
-from dualpath_ray.ui.access import Access, is_loopback, needs_token
+from dualpath_ray.ui.access import Access, needs_token
 from dualpath_ray.ui.feed import Feed
 from dualpath_ray.ui.server import PageServer
 from dualpath_ray.ui.watch import RunningSystem
@@ -28,12 +28,17 @@ class LivePage:
 
     def address(self) -> str:
         """Without the token."""
-        shown = self._host if is_loopback(self._host) else ray.util.get_node_ip_address()
-        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self._server.port}/"
+        return address_of(self._host, self._server.port)
 
     def link(self) -> str:
         """With the token, if it has one: whoever can ask this can do all to the system anyway."""
         return self.address() + (f"?token={self._token}" if self._token else "")
+
+
+def address_of(host: str, port: int) -> str:
+    """Of a page that listens there, for a browser: where it listens everywhere, by the address of this Ray node."""
+    shown = ray.util.get_node_ip_address() if host in ("0.0.0.0", "::") else host
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
 
 
 def start_page(system: str, host: str, port: int, token: str | None, runs: str) -> str:

@@ -109,7 +109,8 @@ function showPath(view, before) {
   const path = state.wanted ?? view.read_path;
   $("single").checked = path === PAGE.single;
   $("dual").checked = path === PAGE.dual;
-  document.body.dataset.path = view.read_path;
+  const known = path === PAGE.single || path === PAGE.dual;
+  put($("paths-legend"), known ? "Who reads from storage" : `Who reads from storage: now the policy ${path}`);
   if (before && before.read_path !== view.read_path) put($("said"), `The read path is now the ${pathWords(view.read_path)}.`);
 }
 

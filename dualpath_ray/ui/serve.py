@@ -12,7 +12,7 @@ from dualpath_ray.base.errors import DualPathError
 from dualpath_ray.cluster.attach import the_system
 from dualpath_ray.config.ui import UiConfig
 from dualpath_ray.ui.access import Access, needs_token
-from dualpath_ray.ui.actor import page_link, start_page
+from dualpath_ray.ui.actor import address_of, page_link, start_page
 from dualpath_ray.ui.feed import Feed
 from dualpath_ray.ui.server import PageServer
 from dualpath_ray.ui.watch import RunningSystem
@@ -53,8 +53,7 @@ def show_page(name: str | None, options: PageOptions, echo: Echo, over: threadin
     access, runs = Access(host, token), options.runs or Path(DEFAULT_RUNS)
     server = PageServer(RunningSystem(name), Feed(time.time), access, port, runs)
     try:
-        shown = f"[{host}]" if ":" in host else host
-        link = f"http://{shown}:{server.port}/" + (f"?token={token}" if token else "")
+        link = address_of(host, server.port) + (f"?token={token}" if token else "")
         echo(f"live page of {name}, until Ctrl-C: {link}")
         _open(link, options)
         over.wait()
