@@ -5,9 +5,8 @@ from dualpath_ray.cluster.survey import RayNode
 from dualpath_ray.ops.doctor.check import Level
 from dualpath_ray.ops.doctor.cluster import room_check, storage_check
 
-ray_nodes = st.lists(
-    st.builds(RayNode, st.just("a"), st.sampled_from([None, "prefill", "decode"]), st.floats(0, 64), st.integers(0, 8))
-)
+roles = st.sampled_from([None, "prefill", "decode"])
+ray_nodes = st.lists(st.builds(RayNode, st.just("a"), roles, st.floats(0, 64), st.integers(0, 8)))
 
 
 @given(nodes=ray_nodes, num=st.integers(1, 6), cpus=st.floats(0.1, 16), gpus=st.sampled_from([0.0, 0.5, 1.0, 8.0]))
