@@ -157,6 +157,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
             plan.layout,
             config.storage.capacity_bytes // config.storage.num_nodes,
             config.node.snic,
+            plan.export_settings(system.name),
         )
         for i in range(config.storage.num_nodes)
     ]
@@ -210,6 +211,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
             handles.decode,
         ),
         first_fetch_within_s=_STARTUP_WAITS * config.startup_timeout_s + ALONE_S,
+        observe=plan.export_settings(system.name),
     )
     _wire(system, progress)
 
