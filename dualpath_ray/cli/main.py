@@ -9,6 +9,7 @@ from dualpath_ray import __version__
 from dualpath_ray.cli.bench import bench
 from dualpath_ray.cli.calibrate import calibrate
 from dualpath_ray.cli.config import config
+from dualpath_ray.cli.dashboards import dashboards
 from dualpath_ray.cli.demo import demo
 from dualpath_ray.cli.doctor import doctor
 from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
@@ -34,6 +35,7 @@ cli.add("try", demo)
 cli.add("try", models)
 cli.add("try", doctor)
 cli.add("run", rollout)
+cli.add("run", dashboards)
 cli.add("plan", plan)
 cli.add("plan", simulate)
 cli.add("plan", calibrate)
