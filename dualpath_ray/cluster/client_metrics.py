@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dualpath_ray.observability.metrics import FINISH_REASONS
-from dualpath_ray.observability.ray_export import Exporter, ExportSettings, Source
+from dualpath_ray.observability.ray_export import Exporter, ExportSettings, RayMetrics, Source
 from dualpath_ray.observability.samples import Labels, Reading, Sample
 
 _MOST_WAITING = 10_000  # observations between two exports
@@ -19,7 +19,8 @@ class ClientMetrics:
     A trajectory's JCT is from its first submit to its last token so far, observed when the client ends it.
     """
 
-    def __init__(self, settings: ExportSettings) -> None:
+    def __init__(self, settings: ExportSettings, metrics: RayMetrics | None = None) -> None:
+        """Args: metrics: in the place of Ray's."""
         self._labels = {"system": settings.system}
         self._observed: deque[Sample] = deque(maxlen=_MOST_WAITING)
         self._finished: Counter[str] = Counter()
@@ -27,7 +28,8 @@ class ClientMetrics:
         self._lock = threading.Lock()
         without_line = ExportSettings(settings.system, settings.metrics, settings.metrics_interval_s, 0.0)
         source = Source(_samples, lambda now, before: ())
-        self._exporter = Exporter(without_line, source, {}, lambda: "client", self._status, self._take)
+        who = "client"
+        self._exporter = Exporter(without_line, source, {}, lambda: who, self._status, self._take, metrics)
 
     def submitted(self, trajectory_id: str, submit_s: float) -> None:
         """Seconds of the wall clock."""

@@ -25,7 +25,9 @@ port `--metrics-export-port` of `ray start`. That endpoint asks for no token. Pr
   as counts of buckets: quantiles are as good as the buckets, and a `_sum` is made of their middles.
 - Besides the labels below each series has Ray's: `SessionName`, `NodeAddress`, `WorkerId`, `Component`, `Version`. `role` is
   prefill or decode, `nic` is `snic` or `cnic0`, `cnic1`, ...; `direction` is seen from the node: `in` are reads and receives.
-- `reason` of a path is one of {reasons}. `cause` of a failed load is one of {causes}, of a waiting request one of {waits}.
+- `reason` of a path is one of {reasons}. `cause` of a failed load is one of {causes};
+  of recomputed tokens it may also be `no_room` (lost slots leave a buffer smaller than a hit), and of a waiting request it
+  is one of {waits}.
 - Every `observability.state_line_s` (10 s) each actor writes one line of state into its log, which its page in the Ray
   dashboard shows.
 
@@ -41,7 +43,7 @@ dualpath dashboards export DIR   # the same files, for a Grafana and a Prometheu
 `install` may be repeated, and must be after a restart of the head, which writes its folders anew. Grafana and Prometheus are
 not Ray's to start: run them with the files that the command names, and give the head their addresses in `RAY_GRAFANA_HOST`
 and `RAY_PROMETHEUS_HOST` before it starts. The dashboard's **Metrics tab** embeds Ray's default dashboard whole, and so shows
-our row on top of it; its button "View tab in Grafana" leads on to the dashboard *DualPath* with all panels. What Ray has no
+our row on top of it; a link in each of these panels leads on to the dashboard *DualPath* with all of them. What Ray has no
 place for: a tab of our own, panels on the pages of a job, actor or node (these embed single panels of Ray's by number), and
 any panel at all where `RAY_GRAFANA_HOST` answers nobody. Grafana Cloud forbids embedding; its dashboard opens beside.
 

@@ -37,6 +37,7 @@ PATH_CHOICES = tuple(
 )
 # Why a block that was a hit could not be used.
 LOAD_FAILURE_CAUSES = ("corrupt", "missing", "read_error", "read_unended", "not_written")
+RECOMPUTE_CAUSES = (*LOAD_FAILURE_CAUSES, "no_room")  # the last: lost slots leave the buffer smaller than the hit
 # What waiting requests wait for.
 WAIT_CAUSES = ("groups", "prefill", "decode_room", "turn")
 FINISH_REASONS = ("stop", "length", "cancelled", "failed")
@@ -133,7 +134,7 @@ def _paths() -> list[MetricSpec]:
         spec("load_failures_total", _C, "blocks", (*_NODE, "cause"), "Blocks that could not be loaded"),
         spec("shared_blocks_total", _C, "blocks", _NODE, "Blocks that a request found already read for another one"),
         spec("read_queue_tokens", _G, "tokens", _NODE, "Asked for from storage and not here yet (read_q)"),
-        spec("node_can_read", _G, "ratio", _NODE, "1 when this node's way to the store works, else 0"),
+        spec("node_can_read", _G, "0 or 1", _NODE, "1 when this node's way to the store works, else 0"),
         spec(
             "pool_balance_ratio",
             _G,
@@ -154,7 +155,7 @@ def _scheduler() -> list[MetricSpec]:
         spec("decisions_total", _C, "decisions", "Decisions taken"),
         spec("groups", _G, "groups", "Groups of engines that report, by role", "role"),
         spec("awaited_groups", _G, "groups", "Groups that have not reported yet: nothing is decided before they do"),
-        spec("dual_path", _G, "ratio", "1 when either side may read, 0 when the policy is prefill_only"),
+        spec("dual_path", _G, "0 or 1", "1 when either side may read, 0 when the policy is prefill_only"),
     ]
 
 

@@ -483,6 +483,8 @@ def with_our_row(theirs: dict[str, Any]) -> dict[str, Any]:
     kept = [panel for panel in theirs["panels"] if not FIRST_ID <= panel.get("id", 0) < FIRST_ID + 1000]
     ours = _row_json(ROWS[0], count(FIRST_ID), 0)
     for panel in ours:
+        if panel["type"] != "row":
+            panel["links"] = [{"title": "All panels of DualPath", "url": f"/d/{UID}", "targetBlank": True}]
         for target in panel.get("targets", ()):
             target["expr"] = target["expr"].replace(f"{_SESSION},{_SYSTEM}", _SESSION)
     top = min((panel["gridPos"]["y"] for panel in kept), default=0)

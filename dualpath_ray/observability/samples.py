@@ -11,6 +11,7 @@ from dualpath_ray.observability.metrics import (
     BY_NAME,
     LOAD_FAILURE_CAUSES,
     PATH_CHOICES,
+    RECOMPUTE_CAUSES,
     USUAL_CLASSES,
     Kind,
 )
@@ -72,10 +73,12 @@ def node_samples(now: Reading, before: Reading | None, labels: Labels) -> Iterat
         ("dualpath_write_failures_total", "write_failures"),
     ):
         yield Sample(metric, float(status[key]), dict(labels))
-    for cause in LOAD_FAILURE_CAUSES:
-        with_cause = {**labels, "cause": cause}
-        yield Sample("dualpath_load_failures_total", status["load_failures_by_cause"].get(cause, 0), with_cause)
-        yield Sample("dualpath_recomputed_tokens_total", status["recomputed_tokens"].get(cause, 0), with_cause)
+    for metric, key, causes in (
+        ("dualpath_load_failures_total", "load_failures_by_cause", LOAD_FAILURE_CAUSES),
+        ("dualpath_recomputed_tokens_total", "recomputed_tokens", RECOMPUTE_CAUSES),
+    ):
+        for cause in causes:
+            yield Sample(metric, status[key].get(cause, 0), {**labels, "cause": cause})
     slots = {"free": status["free_slots"], "lost": status["lost_slots"]}
     slots["used"] = status["num_slots"] - sum(slots.values())
     for state, count in slots.items():

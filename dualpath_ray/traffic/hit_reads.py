@@ -173,6 +173,10 @@ class HitReads:
         if any(intact):
             self._context.reading_failed()
 
+    def count_no_room(self, num_blocks: int) -> None:
+        """A hit was cut by so many blocks, for which the pool has no slots any more."""
+        self.recomputed_tokens["no_room"] += num_blocks * self._context.layout.block_tokens
+
     def _count_recomputed(self, blocks: Sequence[ResidentBlock]) -> None:
         """What a request loses by failed blocks: the first of them and all after it."""
         whole = verified_prefix(blocks)
