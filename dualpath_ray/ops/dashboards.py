@@ -14,7 +14,7 @@ import yaml
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.observability.panels import FILE_NAME, with_our_row
 from dualpath_ray.observability.shipped import ALERTS_NAME, alert_rules, shipped_dashboard
-from dualpath_ray.ops.results_dir import make_out, writing_to
+from dualpath_ray.ops.results_dir import make_out
 
 _DEFAULT_DASHBOARD = "default_grafana_dashboard.json"  # Ray's own, which its Metrics tab embeds
 
@@ -129,11 +129,15 @@ def next_steps(folders: RayFolders) -> list[str]:
 
 
 def _write(path: Path, text: str, what: str) -> Written:
-    with writing_to(path.parent):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file() and path.read_text() == text:
             return Written(path, what, True)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         beside.write_text(text)
         beside.replace(path)  # Grafana may be reading it
+    except OSError as error:
+        raise ConfigError(
+            f"{path.parent} cannot be written: {error.strerror or error}; use the user that it belongs to, or export DIR"
+        ) from error
     return Written(path, what, False)

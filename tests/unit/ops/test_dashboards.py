@@ -69,6 +69,13 @@ def test_one_sentence_where_there_is_no_session(tmp_path, capsys, monkeypatch):
     assert said.count("\n") == 1 and f"no Ray session with a dashboard at {tmp_path}/ray/session_latest" in said
 
 
+def test_a_folder_that_cannot_be_written_is_named(session):
+    folders = dashboards.ray_folders(session, {})
+    (folders.dashboards / panels.FILE_NAME).mkdir()  # whoever the user is, no file can be put in its place
+    with pytest.raises(ConfigError, match="grafana/dashboards cannot be written: Is a directory; use the user"):
+        dashboards.install(folders)
+
+
 def test_files_that_are_not_rays_are_left_alone(session):
     folders = dashboards.ray_folders(session, {})
     theirs = folders.dashboards / "default_grafana_dashboard.json"
