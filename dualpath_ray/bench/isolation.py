@@ -18,9 +18,10 @@ import numpy as np
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.bench.result import write_result
+from dualpath_ray.cluster.asking import ask
 from dualpath_ray.cluster.client import Client, Generation
 from dualpath_ray.cluster.plan import make_plan
-from dualpath_ray.cluster.system import System, ask, start_system
+from dualpath_ray.cluster.system import System, start_system
 from dualpath_ray.config.load import parse_cluster
 from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.engine.timed import is_timed

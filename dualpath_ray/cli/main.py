@@ -8,6 +8,7 @@ import click
 from dualpath_ray import __version__
 from dualpath_ray.cli.bench import bench
 from dualpath_ray.cli.calibrate import calibrate
+from dualpath_ray.cli.change import drain, scale, set_, undrain
 from dualpath_ray.cli.config import config
 from dualpath_ray.cli.dashboards import dashboards
 from dualpath_ray.cli.demo import demo
@@ -16,12 +17,16 @@ from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
 from dualpath_ray.cli.explain import explain
 from dualpath_ray.cli.fabric import fabric
 from dualpath_ray.cli.groups import GroupedCommands
+from dualpath_ray.cli.kuberay import kuberay
+from dualpath_ray.cli.logs import debug_bundle, logs
 from dualpath_ray.cli.models import models
 from dualpath_ray.cli.plan import plan
 from dualpath_ray.cli.profile import profile
 from dualpath_ray.cli.reproduce import reproduce
 from dualpath_ray.cli.rollout import rollout
 from dualpath_ray.cli.simulate import simulate
+from dualpath_ray.cli.status import status
+from dualpath_ray.cli.up import down, up
 
 
 @click.group(cls=GroupedCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,7 +40,16 @@ cli.add("try", demo)
 cli.add("try", models)
 cli.add("try", doctor)
 cli.add("run", rollout)
-cli.add("run", dashboards)
+cli.add("operate", up)
+cli.add("operate", status)
+cli.add("operate", set_)
+cli.add("operate", scale)
+cli.add("operate", drain)
+cli.add("operate", undrain)
+cli.add("operate", logs)
+cli.add("operate", debug_bundle)
+cli.add("operate", down)
+cli.add("operate", dashboards)
 cli.add("plan", plan)
 cli.add("plan", simulate)
 cli.add("plan", calibrate)
@@ -43,6 +57,7 @@ cli.add("plan", reproduce)
 cli.add("plan", config)
 cli.add("plan", profile)
 cli.add("plan", fabric)
+cli.add("plan", kuberay)
 cli.add("measure", bench)
 cli.add("measure", explain)
 

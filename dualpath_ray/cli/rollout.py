@@ -12,7 +12,9 @@ from dualpath_ray.cli.workload_options import check_workload_flags, workload_opt
 @click.argument("config", type=click.Path(path_type=Path))
 @workload_options("code-reading")
 @click.option("--address", help="Use this Ray cluster instead of a private local one.")
-@click.option("--out", help="Directory of the results.  [default: runs/latest]")
+@click.option("--system", help="Use this running system (`dualpath up`) instead of one of its own.")
+@click.option("--out", help="Place of the results: a directory, or s3://bucket/prefix.  [default: runs/latest]")
+@click.option("--resume", is_flag=True, help="Go on where a run that was interrupted had come to; without one, begin.")
 @click.option("--keep-store", is_flag=True, help="Leave the stored blocks on disk.")
 @click.option(
     "--verify-tokens/--no-verify-tokens",

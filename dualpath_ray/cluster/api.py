@@ -7,14 +7,14 @@ from typing import Any
 import ray
 
 from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.cluster.attach import attach
 from dualpath_ray.cluster.client import Client
-from dualpath_ray.cluster.fingerprint import code_fingerprint, fingerprint
+from dualpath_ray.cluster.fingerprint import fingerprint
 from dualpath_ray.cluster.placement import RaySession
 from dualpath_ray.cluster.plan import SystemPlan, make_plan
-from dualpath_ray.cluster.system import SCHEDULER_NAME, Attachment, Handles, System, ask, start_system
+from dualpath_ray.cluster.system import System, start_system
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.load import load_cluster, parse_cluster
-from dualpath_ray.engine.profile import EngineProfile
 
 ConfigLike = ClusterConfig | SystemPlan | str | Path | dict[str, Any]
 
@@ -53,24 +53,14 @@ def connect(system: System | str, *, config: ConfigLike | None = None, address: 
         return Client(system)
     if not ray.is_initialized():
         RaySession().open(address or "auto", 0)
-    try:
-        scheduler = ray.get_actor(SCHEDULER_NAME, namespace=system)
-    except ValueError as error:
-        running = [
-            a["namespace"] for a in ray.util.list_named_actors(all_namespaces=True) if a["name"] == SCHEDULER_NAME
-        ]
-        known = f"running: {', '.join(running)}" if running else "none is running there"
-        raise ConfigError(f"system: there is no system {system!r} on this Ray cluster; {known}") from error
-    attachment: Attachment = ask(scheduler.facts.remote(), f"the scheduler of {system}")
-    there, here, what = attachment.code, code_fingerprint(), "code"
-    if there == here and config is not None:
-        there, here, what = attachment.fingerprint, fingerprint(_parse(config)[0]), "code and configuration"
-    if there != here:
-        raise ConfigError(f"system: {system} runs with fingerprint {there} of {what}, but yours has {here}")
-    handles = Handles()
-    handles.scheduler, handles.storage = scheduler, attachment.storage
-    handles.traffic, handles.prefill, handles.decode = attachment.traffic, attachment.prefill, attachment.decode
-    return Client(System(attachment.plan, system, handles, EngineProfile(0.0, 0.0, 1.0, 1.0)))
+    attached = attach(system)
+    if config is not None:
+        there, here = fingerprint(attached.plan.config), fingerprint(_parse(config)[0])
+        if there != here:
+            raise ConfigError(
+                f"system: {system} runs with fingerprint {there} of code and configuration, but yours has {here}"
+            )
+    return Client(attached)
 
 
 def _parse(config: ConfigLike) -> tuple[ClusterConfig, str]:

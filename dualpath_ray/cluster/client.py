@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,17 @@ import ray
 
 from dualpath_ray.base.errors import DualPathError, RequestRefusedError, SystemDiedError
 from dualpath_ray.base.packed import PackedList
+from dualpath_ray.cluster.asking import ANSWER_S, ask, first_line, own_error
 from dualpath_ray.cluster.client_metrics import ClientMetrics
+from dualpath_ray.cluster.decisions import decisions_of
 from dualpath_ray.cluster.plan import named
 from dualpath_ray.cluster.submitter import Submitter
-from dualpath_ray.cluster.system import ANSWER_S, System, ask, first_line, own_error
+from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.group import client_payload
 from dualpath_ray.engine.request import StepEvent
 from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.kv.keys import block_keys, hit_blocks
 from dualpath_ray.observability.run_record import RunRecord
-from dualpath_ray.scheduler.decision_log import to_record
 from dualpath_ray.scheduler.state import Request
 from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, ShardedIndex
 from dualpath_ray.workload.trajectory import Trajectory
@@ -169,7 +171,7 @@ class Client:
     def __init__(self, system: System) -> None:
         self._system, self._plan = system, system.plan
         self._id = secrets.token_hex(4)
-        self._handles = system.handles
+        self._handles, self._version = system.handles.copy(), system.version
         self._index = ShardedIndex(len(system.handles.storage), self._call_index)
         self._scope = replace(system.plan.scope, weights_version=self._stored_version())
         self._lock = threading.Lock()
@@ -179,10 +181,10 @@ class Client:
         self._closed = threading.Event()
         self.metrics = ClientMetrics(self._plan.export_settings(system.name))
         self._submitter = Submitter(self._submit, self._plan.config.scheduler.fetch_interval_s)
-        engines = {**self._handles.prefill, **self._handles.decode}
-        for name, handle in engines.items():
-            threading.Thread(target=self._poll, args=(name, handle), name=f"events-{name}", daemon=True).start()
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        self._polled: set[Any] = set()  # engines
+        self._threads = [threading.Thread(target=self._watch, name="watch", daemon=True)]
+        self._poll_all()
+        self._threads[0].start()
 
     # requests --------------------------------------------------------------------------------------------------------
 
@@ -305,7 +307,17 @@ class Client:
             self._forget(request_id)
             return
         if engine:
-            self._handles.decode[engine].cancel.remote(request_id)
+            self._decode_engine(engine).cancel.remote(request_id)
+
+    def _decode_engine(self, name: str) -> Any:
+        """One that has just joined gets work a moment before everyone knows it. Raises: SystemDiedError when it is gone."""
+        deadline = time.monotonic() + ANSWER_S
+        while name not in self._handles.decode:
+            if time.monotonic() > deadline:
+                raise SystemDiedError(f"decode engine {name} is gone")
+            time.sleep(0.05)
+            self._refresh()
+        return self._handles.decode[name]
 
     def rollout(
         self,
@@ -355,20 +367,40 @@ class Client:
 
     def decisions(self, since_seq: int = 0) -> list[dict[str, Any]]:
         """Records of the scheduler's decisions, with the inputs that each was made on."""
-        records: list[dict[str, Any]] = []
-        latest = ask(self._handles.scheduler.status.remote(), "the scheduler")["num_decisions"]
-        while since_seq < latest:  # no further, or who decides faster than this reads would hold it for ever
-            page = ask(self._handles.scheduler.decisions.remote(since_seq), "the scheduler")
-            if not page:
-                break
-            records += map(to_record, page)
-            since_seq = page[-1].seq
-        return records
+        return decisions_of(self._handles.scheduler, since_seq)
 
     # threads ---------------------------------------------------------------------------------------------------------
 
     def _call_index(self, shard: int, method: str, args: tuple[Any, ...]) -> Any:
         return getattr(self._handles.storage[shard], method).remote(*args).future()
+
+    def _poll_all(self) -> None:
+        """A thread for each engine that has none yet."""
+        for name, engine in self._handles.engines.items():
+            if engine not in self._polled:
+                self._polled.add(engine)
+                poller = threading.Thread(target=self._poll, args=(name, engine), name=f"events-{name}", daemon=True)
+                self._threads.append(poller)
+                poller.start()
+
+    def _refresh(self) -> None:
+        """Hear of nodes that came or went. Raises: SystemDiedError."""
+        facts = ask(self._handles.scheduler.facts.remote(self._version), "the scheduler")
+        with self._lock:
+            if facts is None or facts.version <= self._version:
+                return
+            handles = facts.handles.copy()
+            handles.scheduler = self._handles.scheduler
+            self._handles, self._version = handles, facts.version
+            self._poll_all()
+
+    def _has_left(self, actor: Any) -> bool:
+        """Whether an actor that does not answer is none of the system's any more."""
+        if self._closed.is_set() or not ray.is_initialized():  # a call would start a Ray of its own
+            return False
+        with suppress(DualPathError):  # of the scheduler, which its own turn finds
+            self._refresh()
+        return all(actor != handle for handle in self._handles.named().values())
 
     def _poll(self, name: str, engine: Any) -> None:
         while not self._closed.is_set():
@@ -377,7 +409,8 @@ class Client:
             except (
                 Exception
             ) as error:  # the engine is gone: whatever Ray calls it, nobody will hear of its requests again
-                self._die(f"engine {name}", error)
+                if not self._has_left(engine):
+                    self._die(f"engine {name}", error)
                 return
             for event in events:
                 generation = self._running.get(event.request_id)
@@ -398,9 +431,15 @@ class Client:
                 try:
                     ask(handle.ping.remote(), name)
                 except Exception as error:  # dead, hung or failed: all end the run
-                    self._die(name, error)
-                    return
+                    if not self._has_left(handle):
+                        self._die(name, error)
+                        return
             self._renew()
+            try:
+                self._refresh()
+            except Exception as error:
+                self._die("the scheduler", error)
+                return
 
     def _renew(self) -> None:
         """Keep this client's pins, and hear of weights that another client has updated."""
@@ -441,3 +480,10 @@ class Client:
             self._running.clear()
         if running and self._failure is None:
             self._index.each("unpin", self._id, running)
+        if ray.is_initialized():
+            for engine in self._handles.engines.values():
+                engine.leave.remote(self._id)
+        deadline = time.monotonic() + _POLL_S + _WATCH_S  # whoever leaves Ray next must find no thread that is calling
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))

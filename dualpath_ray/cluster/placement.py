@@ -12,14 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.placement_group import (
+    PlacementGroup,
+    PlacementGroupID,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.cluster.leftovers import temporary_dir
 from dualpath_ray.engine.device import num_cuda_devices
 
 ROLE_LABEL = "dualpath-role"  # prefill, decode or storage; where no Ray node has it, any will do
+_HEAD = "node:__internal_head__"  # a resource that Ray gives the head node
 OBJECT_STORE_BYTES = 96 * 2**20  # KV never goes there: control messages only
 
 
@@ -40,9 +47,13 @@ class RaySession:
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if address is not None:
-            _check_reachable(address)
-            with _own_sigterm(), _saying(f"--address: no Ray cluster answers at {address}", "name a running one"):
-                ray.init(address=address, **common)
+            here = _this_machines() if address == "auto" else address
+            _check_reachable(here)
+            # Of its own accord Ray takes the user's token only for a cluster that it finds by itself.
+            at = "auto" if here == machines_ray() else here
+            remedy = "name a running one, and where it wants a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            with _own_sigterm(), _saying(f"--address: no Ray cluster answers at {here}", remedy):
+                ray.init(address=at, **common)
             self._opened = True
             return
         # A token of its own: two private clusters, or a stranger on this host, never talk to one another. Ray switches
@@ -102,6 +113,28 @@ def _own_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+def _this_machines() -> str:
+    """What ``auto`` means: RAY_ADDRESS, else the Ray that was started here last. Ray itself would also take any process for
+    one that looks like a Ray, be it in another network or long dead, and try it for minutes.
+
+    Raises: ConfigError when there is none.
+    """
+    if named := os.environ.get("RAY_ADDRESS"):
+        return named
+    found = machines_ray()
+    if not found:
+        raise ConfigError("--address: no Ray cluster runs on this machine; name one, or start one with `dualpath up`")
+    return found
+
+
+def machines_ray() -> str | None:
+    """The address of the Ray that was started on this machine last, if it was not stopped."""
+    from ray._private.utils import read_ray_address  # no public call tells this
+
+    found: str | None = read_ray_address()
+    return found
+
+
 def _check_reachable(address: str) -> None:
     """Ray itself would try for minutes. Raises: ConfigError when nobody listens at host:port."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -114,13 +147,19 @@ def _check_reachable(address: str) -> None:
 
 
 class Placement:
-    """Reserves a Ray node's resources for each logical node."""
+    """Reserves a Ray node's resources for each logical node of a system."""
 
-    def __init__(self) -> None:
-        self._groups: list[PlacementGroup] = []
-        self._labels = {
-            label for node in ray.nodes() if node["Alive"] for label in [node["Labels"].get(ROLE_LABEL)] if label
-        }
+    def __init__(self, system: str, detached: bool = False, needs_labels: bool = False) -> None:
+        """Args: detached: what is placed outlives this process. needs_labels: a role goes to nodes with its label alone, even
+        where no node has it yet: an autoscaler then adds one.
+        """
+        self._system, self._detached, self._needs_labels = system, detached, needs_labels
+        self._groups: dict[str, PlacementGroup] = {}  # by logical node
+
+    @property
+    def lifetime(self) -> dict[str, Any]:
+        """As an option of what is placed."""
+        return {"lifetime": "detached"} if self._detached else {}
 
     def check_cpus(self, needed: float) -> None:
         """Raises: ConfigError when the cluster has fewer CPUs than all engines need."""
@@ -141,17 +180,23 @@ class Placement:
             )
 
     def reserve(
-        self, role: str, num_engines: int, cpus: float, gpus: float, timeout_s: float
+        self, node: str, role: str, num_engines: int, cpus: float, gpus: float, timeout_s: float
     ) -> PlacementGroupSchedulingStrategy:
         """A place for one logical node: all its actors on one Ray node with this role's label, where nodes have labels.
 
         Args:   cpus, gpus: of an engine; a share of a GPU is of one device.
         Raises: ConfigError when no Ray node has room in time.
         """
-        selector = [{ROLE_LABEL: role}] * num_engines if role in self._labels else None
+        selector = [{ROLE_LABEL: role}] * num_engines if self._by_label(role) else None
         bundles = [{"CPU": cpus, **({"GPU": gpus} if gpus else {})}] * num_engines
-        group = placement_group(bundles, strategy="STRICT_PACK", bundle_label_selector=selector)
-        self._groups.append(group)
+        group = placement_group(
+            bundles,
+            strategy="STRICT_PACK",
+            name=_group_name(self._system, node),
+            bundle_label_selector=selector,
+            **self.lifetime,
+        )
+        self._groups[node] = group
         if not group.wait(timeout_s):
             where = f" with label {ROLE_LABEL}={role}" if selector else ""
             and_gpus = f" and {gpus:g} GPUs" if gpus else ""
@@ -161,10 +206,41 @@ class Placement:
         return PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=False)
 
     def options_for(self, role: str) -> dict[str, Any]:
-        """Actor options that need no CPUs: only the label, where nodes have it."""
-        return {"label_selector": {ROLE_LABEL: role}} if role in self._labels else {}
+        """Actor options that need no CPUs: lifetime, and the label where nodes have it."""
+        return {**self.lifetime, **({"label_selector": {ROLE_LABEL: role}} if self._by_label(role) else {})}
 
-    def release(self) -> None:
-        for group in self._groups:
+    def _by_label(self, role: str) -> bool:
+        return self._needs_labels or any(
+            node["Alive"] and node["Labels"].get(ROLE_LABEL) == role for node in ray.nodes()
+        )
+
+    def release(self, node: str) -> None:
+        """Give a logical node's place back, whoever has reserved it."""
+        group = self._groups.pop(node, None)
+        if group is not None:
             remove_placement_group(group)
-        self._groups.clear()
+        else:
+            remove_places(self._system, node)
+
+    def release_all(self) -> None:
+        """What this process has reserved."""
+        for node in list(self._groups):
+            self.release(node)
+
+
+def on_head() -> dict[str, Any]:
+    """Actor options for what should outlive every other Ray node."""
+    heads = [node["NodeID"] for node in ray.nodes() if node["Alive"] and _HEAD in node["Resources"]]
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(heads[0], soft=True)} if heads else {}
+
+
+def _group_name(system: str, node: str) -> str:
+    return f"{system}/{node}"
+
+
+def remove_places(system: str, node: str | None = None) -> None:
+    """Remove what is reserved for a logical node, or for all of a system's."""
+    for group_id, group in placement_group_table().items():
+        of_system, _, of_node = group["name"].rpartition("/")
+        if of_system == system and node in (None, of_node) and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group_id))))

@@ -101,10 +101,9 @@ class SystemPlan:
         given = self.config.observability
         return ExportSettings(system, given.metrics, given.metrics_interval_s, given.state_line_s)
 
-    def node_spec(self, system: str, node: str, store_root: str, store_spec: str) -> NodeSpec:
+    def node_spec(self, system: str, node: str, role: Role, store_root: str, store_spec: str) -> NodeSpec:
         """What the traffic manager of a node is told."""
         config, nic = self.config, self.config.node
-        role = Role.PREFILL if node in config.prefill_names else Role.DECODE
         charged = not config.scheduler.oracle
 
         def rate(bps: int | None) -> float | None:
@@ -144,10 +143,9 @@ class SystemPlan:
             observe=self.export_settings(system),
         )
 
-    def engine_spec(self, system: str, node: str, engine: int) -> EngineSpec:
+    def engine_spec(self, system: str, node: str, role: Role, engine: int) -> EngineSpec:
         """What one engine is told."""
         config, scheduler = self.config, self.config.scheduler
-        role = Role.PREFILL if node in config.prefill_names else Role.DECODE
         limits = PrefillLimits(
             layerwise=scheduler.layerwise,
             quota_s=scheduler.compute_quota_s if scheduler.quota else None,

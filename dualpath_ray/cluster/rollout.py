@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from dualpath_ray.base.errors import RequestRefusedError
+from dualpath_ray.base.errors import DualPathError, RequestRefusedError
+from dualpath_ray.cluster.asking import ask
 from dualpath_ray.cluster.client import Client, Generation
 from dualpath_ray.cluster.delays import Delays
-from dualpath_ray.cluster.system import System, ask
+from dualpath_ray.cluster.membership import node_number
+from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.observability.run_record import NicSample, RunRecord, TurnRecord
 from dualpath_ray.scheduler.state import Request
@@ -46,10 +48,22 @@ class _Replay:
     generated: list[list[int]] = field(default_factory=list)
     spans: list[tuple[int, int]] = field(default_factory=list)
 
+    def prompt(self) -> np.ndarray:
+        """Of the next turn."""
+        return np.concatenate([self.context, self.trajectory.turns[self.turn].append_ids.astype(np.int32)])
+
+    def take(self, token_ids: list[int]) -> None:
+        """The turn has ended with these tokens."""
+        prompt = self.prompt()
+        self.context = np.concatenate([prompt, np.array(token_ids, np.int32)])
+        self.generated.append(token_ids)
+        self.spans.append((len(prompt), len(self.context)))
+        self.turn += 1
+
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """What is kept of a turn that is over: a long rollout has hundreds of thousands, each with a long prompt."""
+    """A turn that is over, until its decision is known: a long rollout has hundreds of thousands, each with a long prompt."""
 
     trajectory_id: str
     turn: int
@@ -57,16 +71,46 @@ class _Ended:
     request: Request  # without its payload
     facts: dict[str, Any]
     token_times_s: list[float]
-    generated_tokens: int
+    token_ids: list[int]  # generated
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTurn:
+    """All that is known of a turn: enough to go on from it in another process."""
+
+    record: TurnRecord
+    token_ids: list[int]  # generated
+    last_token_s: float
+
+
+Finished = Callable[[list[FinishedTurn]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier parts of an interrupted rollout did."""
+
+    turns: tuple[FinishedTurn, ...] = ()
+    num_parts: int = 0
+    took_s: float = 0.0
 
 
 class Rollout:
     """All trajectories start at once; a trajectory's next turn is submitted when its turn before has ended."""
 
     def __init__(
-        self, system: System, client: Client, trajectories: Sequence[Trajectory], show: Callable[[Progress], None]
+        self,
+        system: System,
+        client: Client,
+        trajectories: Sequence[Trajectory],
+        show: Callable[[Progress], None],
+        finished: Finished = lambda turns: None,
+        earlier: Earlier | None = None,
     ) -> None:
-        """Raises: RequestRefusedError when two trajectories have one id."""
+        """Args: finished: is told the turns that are over, each once, twice a second; earlier: go on from there.
+
+        Raises: RequestRefusedError when two trajectories have one id.
+        """
         repeated = [name for name, n in Counter(t.trajectory_id for t in trajectories).items() if n > 1]
         if repeated:
             raise RequestRefusedError(f"trajectories: {repeated[0]} is there more than once; give each its own id")
@@ -78,7 +122,13 @@ class Rollout:
         self._error: BaseException | None = None
         self._done = 0
         self._tokens = 0
-        self._turns: list[_Ended] = []
+        self._earlier = earlier or Earlier()
+        self._finished = finished
+        self._ended_turns: list[_Ended] = []  # whose decision is not known yet
+        self._turns: list[FinishedTurn] = list(self._earlier.turns)
+        self._last_token_s = 0.0
+        self._first_submit_s: float | None = None
+        self._take_up(self._earlier.turns)
         self._workers = ThreadPoolExecutor(8, "rollout")
         self._delays = Delays()
         self._decisions: dict[str, dict[str, Any]] = {}
@@ -93,17 +143,19 @@ class Rollout:
             sampler = _Sampler(self._system)
             counted_before = sampler.sample()
             started = time.time()
-            if not self._replays:
+            if self._done == len(self._replays):
                 self._ended.set()
             for replay in self._replays:
-                self._go_on(replay)
+                if replay.turn < len(replay.trajectory.turns):
+                    self._go_on(replay)
             while not self._ended.wait(SAMPLE_INTERVAL_S):
                 if self._client.failure is not None:
                     raise self._client.failure
                 sampler.sample()
-                self._collect_decisions()
+                self._collect()
                 self._show(self._progress(started, sampler))
         finally:
+            self._closing()
             self._delays.close()
             self._workers.shutdown(wait=False, cancel_futures=True)
         if self._error is not None:
@@ -112,11 +164,37 @@ class Rollout:
         self._show(self._progress(started, sampler))
         return self._record(mode, started, sampler, counted_before, counted)
 
-    def _collect_decisions(self) -> None:
-        """The scheduler's log is bounded: a long rollout must not wait until its end."""
+    def _take_up(self, turns: Sequence[FinishedTurn]) -> None:
+        """Bring every trajectory to where an earlier part had come to."""
+        replays = {replay.trajectory.trajectory_id: replay for replay in self._replays}
+        for turn in sorted(turns, key=lambda each: each.record.turn):
+            replays[turn.record.trajectory_id].take(turn.token_ids)
+            self._tokens += len(turn.token_ids)
+        self._done = sum(replay.turn == len(replay.trajectory.turns) for replay in self._replays)
+
+    def _collect(self) -> None:
+        """Decisions, and turns that are over: the scheduler's log is bounded, a long rollout must not wait until its end."""
+        with self._lock:
+            ended, self._ended_turns = self._ended_turns, []
         for record in self._client.decisions(self._last_decision):
             self._decisions[record["request_id"]] = record
             self._last_decision = record["seq"]
+        config, layout = self._system.plan.config, self._system.plan.layout
+        some = [
+            _finished_turn(
+                each, self._decisions[each.request.request_id], layout.block_tokens, not config.scheduler.oracle
+            )
+            for each in ended  # which was decided before, and the log is read often enough
+        ]
+        with self._lock:
+            self._turns += some
+        if some:
+            self._finished(some)
+
+    def _closing(self) -> None:
+        """However a rollout ends, what was finished by then is told."""
+        with suppress(DualPathError):  # of a system that is gone
+            self._collect()
 
     def _guarded(self, replay: _Replay) -> None:
         try:
@@ -132,10 +210,9 @@ class Rollout:
 
     def _submit(self, replay: _Replay) -> None:
         turn = replay.trajectory.turns[replay.turn]
-        replay.context = np.concatenate([replay.context, turn.append_ids.astype(np.int32)])
         params = SamplingParams(max_tokens=turn.gen_tokens, ignore_end=True)
         self._client.generate(
-            replay.context, params, replay.trajectory.trajectory_id, on_end=lambda g: self._on_end(replay, g)
+            replay.prompt(), params, replay.trajectory.trajectory_id, on_end=lambda g: self._on_end(replay, g)
         )
 
     def _on_end(self, replay: _Replay, generation: Generation) -> None:
@@ -143,11 +220,7 @@ class Rollout:
         if generation.error is not None:
             self._stop(generation.error)
             return
-        tokens = generation.samples[0].token_ids
-        start = len(replay.context)
-        replay.context = np.concatenate([replay.context, np.array(tokens, np.int32)])
-        replay.generated.append(list(tokens))
-        replay.spans.append((start, start + len(tokens)))
+        tokens = list(generation.samples[0].token_ids)
         request = generation.request
         turn = replay.trajectory.turns[replay.turn]
         ended = _Ended(
@@ -157,12 +230,15 @@ class Rollout:
             replace(request, payload=None),
             generation.facts,
             sorted(generation.token_times_s),
-            len(tokens),
+            tokens,
         )
         with self._lock:
-            self._turns.append(ended)
+            self._ended_turns.append(ended)
             self._tokens += len(tokens)
-            replay.turn += 1
+            self._last_token_s = max(self._last_token_s, ended.token_times_s[-1])
+            submit_s = generation.facts["submit_s"]
+            self._first_submit_s = min(submit_s, self._first_submit_s or submit_s)
+            replay.take(tokens)
             over = replay.turn == len(replay.trajectory.turns)
             self._done += over
             all_over = self._done == len(self._replays)
@@ -187,7 +263,7 @@ class Rollout:
 
     def _progress(self, started: float, sampler: "_Sampler") -> Progress:
         with self._lock:
-            turns, done, tokens = len(self._turns), self._done, self._tokens
+            turns, done, tokens = len(self._turns) + len(self._ended_turns), self._done, self._tokens
         elapsed = time.time() - started
         return Progress(done, len(self._replays), turns, self._turns_total, tokens, elapsed, sampler.utilisation())
 
@@ -195,30 +271,33 @@ class Rollout:
         self, mode: str, started: float, sampler: "_Sampler", before: dict[str, Any], after: dict[str, Any]
     ) -> RunRecord:
         config = self._system.plan.config
-        self._collect_decisions()
         decisions = self._decisions
-        tokens = self._system.plan.layout.block_tokens
-        charged = not config.scheduler.oracle
-        turns = [_turn_record(ended, decisions[ended.request.request_id], tokens, charged) for ended in self._turns]
-        nodes = self._system.plan.config.node_names
-        nics = {name: nic for node in nodes for name, nic in after["nodes"][node]["nics"].items()}
-        nics_before = {name: nic for node in nodes for name, nic in before["nodes"][node]["nics"].items()}
+        seen = sampler.nodes  # in the order of roles and numbers: some may have come or gone meanwhile
+        nodes, prefill = list(seen), [node for node in seen if node.startswith("p")]
+        nics = {name: nic for node in seen.values() for name, nic in node["nics"].items()}
+        nics_before = {name: nic for node in before["nodes"].values() for name, nic in node["nics"].items()}
+        nothing = {"bytes": 0, "bytes_by_class": {}}  # of a node that joined
 
         def moved(name: str) -> int:
-            return int(nics[name]["bytes"] - nics_before[name]["bytes"])
+            return int(nics[name]["bytes"] - nics_before.get(name, nothing)["bytes"])
+
+        def failures(node: str) -> int:
+            return int(seen[node]["load_failures"] - before["nodes"].get(node, {"load_failures": 0})["load_failures"])
 
         engines = after["prefill"] + after["decode"]
         return RunRecord(
             mode=mode,
-            read_path=config.scheduler.read_path,
+            read_path=after["scheduler"]["policy"],  # which may have been set meanwhile
             layerwise=config.scheduler.layerwise,
             quota=config.scheduler.quota,
             oracle=config.scheduler.oracle,
-            prefill_nodes=config.prefill_nodes,
-            decode_nodes=config.decode_nodes,
-            started_s=min((t.facts["submit_s"] for t in self._turns), default=started),
-            ended_s=max((t.token_times_s[-1] for t in self._turns), default=started),
-            turns=turns,
+            prefill_nodes=len(prefill),
+            decode_nodes=len(nodes) - len(prefill),
+            started_s=self._first_submit_s or started,
+            ended_s=self._last_token_s or started,
+            turns=[turn.record for turn in self._turns],
+            earlier_s=self._earlier.took_s,
+            num_parts=self._earlier.num_parts + 1,
             samples=sampler.samples,
             nic_rates_bytes_per_s={name: nic["rate_bytes_per_s"] for name, nic in nics.items()},
             nic_devices={name: nic["device"] for name, nic in nics.items() if nic["device"]},
@@ -231,10 +310,10 @@ class Rollout:
                 }
                 for node in nodes
             },
-            class_bytes={name: _by_class(nics_before[name], nic) for name, nic in nics.items()},
-            read_spans=_read_spans(self._system, {node: before["nodes"][node]["num_reads"] for node in nodes}),
-            load_failures=sum(after["nodes"][n]["load_failures"] - before["nodes"][n]["load_failures"] for n in nodes),
-            cpu_s=_cpu_s(after) - _cpu_s(before),
+            class_bytes={name: _by_class(nics_before.get(name, nothing), nic) for name, nic in nics.items()},
+            read_spans=_read_spans(self._system, {node: told["num_reads"] for node, told in before["nodes"].items()}),
+            load_failures=sum(map(failures, nodes)),
+            cpu_s=_cpu_s(before, after),
             generated={r.trajectory.trajectory_id: r.generated for r in self._replays},
             contexts={r.trajectory.trajectory_id: r.context.tolist() for r in self._replays},
             generated_spans={r.trajectory.trajectory_id: r.spans for r in self._replays},
@@ -248,6 +327,11 @@ def _by_class(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
     """Bytes of each traffic class that a direction of a NIC moved meanwhile."""
     then: dict[str, int] = before["bytes_by_class"]
     return {str(each): nbytes - then.get(each, 0) for each, nbytes in after["bytes_by_class"].items()}
+
+
+def _finished_turn(ended: _Ended, decision: dict[str, Any], block_tokens: int, charged: bool) -> FinishedTurn:
+    record = _turn_record(ended, decision, block_tokens, charged)
+    return FinishedTurn(record, ended.token_ids, ended.token_times_s[-1])
 
 
 def _turn_record(ended: _Ended, decision: dict[str, Any], block_tokens: int, charged: bool) -> TurnRecord:
@@ -268,7 +352,7 @@ def _turn_record(ended: _Ended, decision: dict[str, Any], block_tokens: int, cha
         miss_tokens=request.prompt_tokens - request.hit_tokens,
         loaded_tokens=loaded,
         recomputed_tokens=request.hit_tokens - loaded,
-        generated_tokens=ended.generated_tokens,
+        generated_tokens=len(ended.token_ids),
         num_chunks=int(facts["num_chunks"]),
         submit_s=facts["submit_s"],
         assigned_s=facts["assigned_s"],
@@ -293,15 +377,23 @@ def _turn_record(ended: _Ended, decision: dict[str, Any], block_tokens: int, cha
 
 
 def _read_spans(system: System, before: dict[str, int]) -> dict[str, list[tuple[float, float, int]]]:
+    """Of the nodes that are still there."""
     traffic = system.handles.traffic
-    spans = ask([t.read_spans.remote(before[node]) for node, t in traffic.items()], "a traffic manager")
+    spans = ask([t.read_spans.remote(before.get(node, 0)) for node, t in traffic.items()], "a traffic manager")
     return dict(zip(traffic, spans, strict=True))
 
 
-def _cpu_s(status: dict[str, Any]) -> float:
-    engines = [*status["prefill"], *status["decode"]]
-    parts = [*engines, *status["nodes"].values(), *status["storage"], status["scheduler"]]
-    return float(sum(part["cpu_s"] for part in parts))
+def _cpu_s(before: dict[str, Any], after: dict[str, Any]) -> float:
+    """Of all actors that are there at the end."""
+
+    def taken(status: dict[str, Any]) -> dict[str, float]:
+        engines = [*status["prefill"], *status["decode"]]
+        named = [(part["engine"], part) for part in engines] + list(status["nodes"].items())
+        named += [(part["name"], part) for part in status["storage"]] + [("scheduler", status["scheduler"])]
+        return {name: float(part["cpu_s"]) for name, part in named}
+
+    then = taken(before)
+    return sum(cpu_s - then.get(name, 0.0) for name, cpu_s in taken(after).items())
 
 
 class _Sampler:
@@ -310,6 +402,7 @@ class _Sampler:
     def __init__(self, system: System) -> None:
         self._system = system
         self.samples: list[NicSample] = []
+        self._nodes: dict[str, dict[str, Any]] = {}
         self._zero: dict[str, dict[str, float]] = {}
         self._last: dict[str, NicSample] = {}
         self._before: dict[str, NicSample] = {}
@@ -317,6 +410,7 @@ class _Sampler:
     def sample(self) -> dict[str, Any]:
         """Status of the whole system; NIC counters are kept as samples, from zero at the first."""
         status = self._system.status()
+        self._nodes |= status["nodes"]
         for node in status["nodes"].values():
             for name, nic in node["nics"].items():
                 zero = self._zero.setdefault(name, {"moved": nic["moved_bytes"], "busy": nic["busy_s"]})
@@ -332,6 +426,12 @@ class _Sampler:
                     self._before[name] = self._last[name]
                 self._last[name] = sample
         return status
+
+    @property
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """What every node that was ever there told last, prefill nodes first."""
+        order = sorted(self._nodes, key=lambda node: (not node.startswith("p"), node_number(node)))
+        return {node: self._nodes[node] for node in order}
 
     def utilisation(self) -> dict[str, tuple[float, int]]:
         """Per direction: (busy share between the last two samples, queued bytes)."""

@@ -3,72 +3,42 @@
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from dualpath_ray.base.errors import ConfigError, DualPathError, SystemDiedError
+from dualpath_ray.base.errors import SystemDiedError
 from dualpath_ray.base.types import Role
+from dualpath_ray.cluster.asking import ask, wait_for
 from dualpath_ray.cluster.expert_group import group_places
 from dualpath_ray.cluster.fingerprint import code_fingerprint, fingerprint
+from dualpath_ray.cluster.handles import SCHEDULER_NAME, Attachment, Handles
 from dualpath_ray.cluster.leftovers import kept_dir, sweep_dead, temporary_dir
-from dualpath_ray.cluster.placement import Placement, RaySession
+from dualpath_ray.cluster.node import Nodes, stop_actors
+from dualpath_ray.cluster.placement import Placement, RaySession, on_head
 from dualpath_ray.cluster.plan import SystemPlan, check_machine, check_store, naming, store_root
-from dualpath_ray.engine.actor import DecodeEngineActor, PrefillEngineActor
-from dualpath_ray.engine.group import engine_id
 from dualpath_ray.engine.profile import EngineProfile
 from dualpath_ray.kv.segment import PREFIX, SHM_DIR, sweep
-from dualpath_ray.scheduler.actor import ALONE_S, scheduler_actor
+from dualpath_ray.scheduler.actor import ALONE_S, most_groups, scheduler_actor
 from dualpath_ray.storage.actor import StorageNodeActor
 from dualpath_ray.storage.root import shard_root
-from dualpath_ray.traffic.actor import traffic_manager_actor, traffic_name
 
-SCHEDULER_NAME = "scheduler"
-ANSWER_S = 20.0  # an actor that does not answer for so long hangs
 _STARTUP_WAITS = 5  # calls that may each take startup_timeout_s, between the scheduler's start and its first fetch
 Progress = Callable[[str], None]
-
-
-class Handles:
-    """The actors of a system, by name."""
-
-    def __init__(self) -> None:
-        self.scheduler: Any = None
-        self.storage: list[Any] = []
-        self.traffic: dict[str, Any] = {}
-        self.prefill: dict[str, Any] = {}
-        self.decode: dict[str, Any] = {}
-
-    def named(self) -> dict[str, Any]:
-        """Every actor under the name that people see."""
-        out = {f"storage node {i}": handle for i, handle in enumerate(self.storage)}
-        out |= {f"traffic manager {node}": handle for node, handle in self.traffic.items()}
-        out |= {f"prefill engine {name}": handle for name, handle in self.prefill.items()}
-        out |= {f"decode engine {name}": handle for name, handle in self.decode.items()}
-        if self.scheduler is not None:
-            out["scheduler"] = self.scheduler
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """What a process needs to use a system that another one started."""
-
-    plan: SystemPlan
-    fingerprint: str  # of the starter's code and configuration
-    code: str  # of its code alone
-    storage: list[Any]
-    traffic: dict[str, Any]
-    prefill: dict[str, Any]
-    decode: dict[str, Any]
 
 
 class System:
     """A started system. Use as a context manager, or call ``stop``."""
 
-    def __init__(self, plan: SystemPlan, name: str, handles: Handles, profile: EngineProfile) -> None:
-        self.plan, self.name, self.handles, self.profile = plan, name, handles, profile
+    def __init__(
+        self, plan: SystemPlan, name: str, handles: Handles, profile: EngineProfile, detached: bool = False
+    ) -> None:
+        """Args: detached: it outlives this process."""
+        self.plan, self.name, self.handles, self.profile, self.detached = plan, name, handles, profile, detached
+        self.store_root, self.store_stays = "", False
+        self.most_nodes = most_groups(len(plan.config.node_names))
+        self.version = 0  # of its nodes: counts up as these come and go
+        self.placement = Placement(name, detached, plan.config.node.role_labels == "required")
         self._cleanup: list[Callable[[], object]] = []
 
     def __enter__(self) -> "System":
@@ -95,15 +65,63 @@ class System:
         if first is not None:
             raise first
 
+    def refresh(self) -> bool:
+        """Hear of nodes that came or went. Returns: whether any did. Raises: SystemDiedError."""
+        facts = ask(self.handles.scheduler.facts.remote(self.version), "the scheduler")
+        if facts is None or facts.version <= self.version:
+            return False
+        handles = facts.handles.copy()
+        handles.scheduler = self.handles.scheduler
+        self.handles, self.version, self.plan = handles, facts.version, facts.plan
+        return True
+
     def status(self) -> dict[str, Any]:
-        """Status of every actor, by kind and name."""
-        h = self.handles
-        asked = {who: handle.status.remote() for who, handle in h.named().items()}
-        told = iter([ask(ref, who) for who, ref in asked.items()])  # in the order of ``named``
-        storage = [next(told) for _ in h.storage]
-        nodes = {node: next(told) for node in h.traffic}
-        prefill, decode = ([next(told) for _ in engines] for engines in (h.prefill, h.decode))
-        return {"nodes": nodes, "prefill": prefill, "decode": decode, "storage": storage, "scheduler": next(told)}
+        """Status of every actor, by kind and name.
+
+        Raises: SystemDiedError naming one that is gone or does not answer.
+        """
+        while True:
+            self.refresh()
+            try:
+                return _status(self.handles.copy())
+            except SystemDiedError:
+                if not self.refresh():  # else one has left meanwhile
+                    raise
+
+    def nodes(self) -> Nodes:
+        """What starts and ends its nodes."""
+        return Nodes(self.plan, self.name, self.handles, self.placement, (self.store_root, self.store_spec))
+
+    @property
+    def store_spec(self) -> str:
+        """The adapter that reads its store: that of the oracle is in shared memory."""
+        return "local" if self.plan.config.scheduler.oracle else self.plan.config.storage.store
+
+    def attachment(self) -> Attachment:
+        """What others need to use it as it is now."""
+        handles = self.handles.copy()
+        handles.scheduler = None  # who reads this got it from there
+        return Attachment(
+            self.version,
+            self.plan,
+            fingerprint(self.plan.config),
+            code_fingerprint(),
+            self.profile.to_dict(),
+            self.store_root,
+            self.store_stays,
+            self.detached,
+            self.most_nodes,
+            handles,
+        )
+
+
+def _status(h: Handles) -> dict[str, Any]:
+    asked = {who: handle.status.remote() for who, handle in h.named().items()}
+    told = iter([ask(ref, who) for who, ref in asked.items()])  # in the order of ``named``
+    storage = [next(told) for _ in h.storage]
+    nodes = {node: next(told) for node in h.traffic}
+    prefill, decode = ([next(told) for _ in engines] for engines in (h.prefill, h.decode))
+    return {"nodes": nodes, "prefill": prefill, "decode": decode, "storage": storage, "scheduler": next(told)}
 
 
 def start_system(
@@ -112,14 +130,17 @@ def start_system(
     keep_store: bool = False,
     progress: Progress = lambda _: None,
     empty_store: bool = False,
+    detached_as: str | None = None,
 ) -> System:
     """Start all actors of a plan.
 
     Args:   address: of a running Ray cluster; None starts a private one. keep_store: leave the store's files behind.
-        empty_store: delete what a configured store holds from before.
+        empty_store: delete what a configured store holds from before. detached_as: the name of a system that outlives this
+        process; it is removed by ``detached.remove``.
     Raises: ConfigError for what the user can fix; nothing is left behind then either.
     """
-    system = System(plan, f"{plan.config.name}-{secrets.token_hex(4)}", Handles(), EngineProfile(0.0, 0.0, 1.0, 1.0))
+    name = detached_as or f"{plan.config.name}-{secrets.token_hex(4)}"
+    system = System(plan, name, Handles(), EngineProfile(0.0, 0.0, 1.0, 1.0), detached_as is not None)
     try:
         with naming(plan.source):
             _start(system, address, keep_store, progress, empty_store)
@@ -130,87 +151,58 @@ def start_system(
 
 
 def _start(system: System, address: str | None, keep_store: bool, progress: Progress, empty_store: bool) -> None:
-    plan, config, handles = system.plan, system.plan.config, system.handles
+    plan, config, handles, placement = system.plan, system.plan.config, system.handles, system.placement
+    timeout = config.startup_timeout_s
     sweep_dead()
     if address is None and not ray.is_initialized():
         check_machine(plan)
     session = RaySession()
     system.on_stop(session.close)
     cpus = plan.num_engines * plan.cpus_per_engine
-    progress("starting Ray" if address is None else f"joining Ray at {address}")
+    if not ray.is_initialized():
+        progress("starting Ray" if address is None else f"joining Ray at {address}")
     session.open(address, cpus, plan.gpus_per_engine > 0)
-    placement = Placement()
     placement.check_cpus(cpus)
     placement.check_gpus(plan.num_engines * plan.gpus_per_engine)
-    system.on_stop(placement.release)
+    system.on_stop(placement.release_all)
     system.on_stop(lambda: sweep(system.name))
-    root = _make_store(system, keep_store)
+    _make_store(system, keep_store)
     system.on_stop(lambda: _end_actors(handles))
 
     progress("starting storage nodes, traffic managers and engines")
-    store_spec = "local" if config.scheduler.oracle else config.storage.store
     handles.storage = [
         StorageNodeActor.options(name=f"storage/{i}", namespace=system.name, **placement.options_for("storage")).remote(
             f"storage{i}",
-            store_spec,
-            shard_root(root, i, config.storage.num_nodes),
+            system.store_spec,
+            shard_root(system.store_root, i, config.storage.num_nodes),
             plan.layout,
             config.storage.capacity_bytes // config.storage.num_nodes,
             config.node.snic,
+            system.store_stays,
             plan.export_settings(system.name),
         )
         for i in range(config.storage.num_nodes)
     ]
-    _wait([s.ping.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
+    wait_for([s.ping.remote() for s in handles.storage], "a storage node", timeout)
     version = config.weights_version
-    _wait([s.set_weights_version.remote(version) for s in handles.storage], "a storage node", config.startup_timeout_s)
+    wait_for([s.set_weights_version.remote(version) for s in handles.storage], "a storage node", timeout)
     if empty_store:
-        _wait([s.clear.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
-    shards = _wait([s.shard.remote() for s in handles.storage], "a storage node", config.startup_timeout_s)
+        wait_for([s.clear.remote() for s in handles.storage], "a storage node", timeout)
+    shards = wait_for([s.shard.remote() for s in handles.storage], "a storage node", timeout)
     if keep_store and not config.scheduler.oracle:
-        progress(f"the store stays in {root}")
-    for node in config.node_names:
-        role = Role.PREFILL if node in config.prefill_names else Role.DECODE
-        place = placement.reserve(
-            role, config.node.gpus, plan.cpus_per_engine, plan.gpus_per_engine, config.startup_timeout_s
-        )
-        spec = plan.node_spec(system.name, node, root, store_spec)
-        handles.traffic[node] = (
-            traffic_manager_actor(config.transport)
-            .options(
-                name=traffic_name(node),
-                namespace=system.name,
-                num_cpus=0,
-                num_gpus=plan.gpus_per_traffic_manager,
-                scheduling_strategy=place,
-            )
-            .remote(spec, handles.storage, shards)
-        )
-        kind = PrefillEngineActor if role is Role.PREFILL else DecodeEngineActor
-        engines = handles.prefill if role is Role.PREFILL else handles.decode
-        for index in range(config.node.gpus):
-            engines[engine_id(node, index)] = kind.options(
-                name=f"{role}/{engine_id(node, index)}",
-                namespace=system.name,
-                num_cpus=plan.cpus_per_engine,
-                num_gpus=plan.gpus_per_engine - (0.0 if index else plan.gpus_per_traffic_manager),
-                scheduling_strategy=place,
-            ).remote(plan.engine_spec(system.name, node, index))
+        progress(f"the store stays in {system.store_root}")
+    nodes = system.nodes()
+    for role, names in ((Role.PREFILL, config.prefill_names), (Role.DECODE, config.decode_names)):
+        for node in names:
+            nodes.start(node, role, shards)
     kind = scheduler_actor(len(config.node_names))
-    handles.scheduler = kind.options(name=SCHEDULER_NAME, namespace=system.name, lifetime="detached").remote(
+    where = on_head() if system.detached else {}
+    handles.scheduler = kind.options(name=SCHEDULER_NAME, namespace=system.name, lifetime="detached", **where).remote(
         plan.fetch_limits(system.profile),
         config.scheduler.read_path,
-        [(node, Role.PREFILL if node in config.prefill_names else Role.DECODE) for node in config.node_names],
-        Attachment(
-            plan,
-            fingerprint(config),
-            code_fingerprint(),
-            handles.storage,
-            handles.traffic,
-            handles.prefill,
-            handles.decode,
-        ),
-        first_fetch_within_s=_STARTUP_WAITS * config.startup_timeout_s + ALONE_S,
+        [(node, handles.role_of(node)) for node in handles.traffic],
+        system.attachment(),
+        first_fetch_within_s=_STARTUP_WAITS * timeout + ALONE_S,
         observe=plan.export_settings(system.name),
     )
     _wire(system, progress)
@@ -219,44 +211,38 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
 def _wire(system: System, progress: Progress) -> None:
     plan, config, handles = system.plan, system.plan.config, system.handles
     timeout = config.startup_timeout_s
-    described = _wait([t.describe.remote() for t in handles.traffic.values()], "a traffic manager", timeout)
-    places = dict(zip(handles.traffic, described, strict=True))
-    prefill, decode = config.prefill_names, config.decode_names
-    _wait(
-        [
-            handles.traffic[node].connect.remote({p: places[p] for p in (decode if node in prefill else prefill)})
-            for node in handles.traffic
-        ],
-        "a traffic manager",
-        timeout,
-    )
+    nodes = system.nodes()
+    nodes.connect(list(handles.traffic))
     for sentence in _shared_devices(handles, timeout):
         progress(sentence)
     progress("loading the model, warming up" if config.profile else "loading the model, taking a short profile")
-    engines = {**handles.prefill, **handles.decode}
-    profiles = dict(
-        zip(engines, _wait([e.warm_up.remote() for e in engines.values()], "an engine", timeout), strict=True)
-    )
+    profiles = nodes.warm_up(list(handles.traffic))
     slowest = min((profiles[name] for name in handles.prefill), key=lambda p: p["prompt_tokens_per_s"])
     system.profile = EngineProfile(**slowest)
-    links = _wait([t.snic_bytes_per_s.remote() for t in handles.traffic.values()], "a traffic manager", timeout)
+    links = wait_for([t.snic_bytes_per_s.remote() for t in handles.traffic.values()], "a traffic manager", timeout)
     slowest_link = min(links) if all(links) else None
     limits = plan.fetch_limits(system.profile, slowest_link)
-    _wait([handles.scheduler.set_limits.remote(limits)], "the scheduler", timeout)
+    wait_for([handles.scheduler.set_limits.remote(limits)], "the scheduler", timeout)
     group_of = [
         place
-        for role, members in ((Role.PREFILL, handles.prefill), (Role.DECODE, handles.decode))
+        for role in (Role.PREFILL, Role.DECODE)
         for place in group_places(
-            config, role, handles.traffic, list(members.values()), lambda refs, who: _wait(refs, who, timeout)
+            config,
+            role,
+            handles.traffic,
+            list(handles.of_role(role).values()),
+            lambda refs, who: wait_for(refs, who, timeout),
         )
     ]
-    starts = [e.start.remote(handles.scheduler, place) for e, place in zip(engines.values(), group_of, strict=True)]
-    _wait(starts, "an engine", timeout)
+    engines = [*handles.prefill.values(), *handles.decode.values()]
+    starts = [e.start.remote(handles.scheduler, place) for e, place in zip(engines, group_of, strict=True)]
+    wait_for(starts, "an engine", timeout)
+    wait_for([handles.scheduler.set_facts.remote(system.attachment())], "the scheduler", timeout)
 
 
 def _shared_devices(handles: Handles, timeout_s: float) -> list[str]:
     """A sentence for each device that is storage and compute NIC of a node at once, naming its nodes."""
-    told = _wait([t.devices.remote() for t in handles.traffic.values()], "a traffic manager", timeout_s)
+    told = wait_for([t.devices.remote() for t in handles.traffic.values()], "a traffic manager", timeout_s)
     nodes: dict[str, list[str]] = {}
     for node, devices in zip(handles.traffic, told, strict=True):
         if "both" in devices:
@@ -264,7 +250,7 @@ def _shared_devices(handles: Handles, timeout_s: float) -> list[str]:
     return [f"{', '.join(names)}: {sentence}" for sentence, names in nodes.items()]
 
 
-def _make_store(system: System, keep_store: bool) -> str:
+def _make_store(system: System, keep_store: bool) -> None:
     """The store's directory: the configured one, or a temporary one; in memory, and never kept, for the oracle."""
     config = system.plan.config
     if config.scheduler.oracle:
@@ -272,76 +258,14 @@ def _make_store(system: System, keep_store: bool) -> str:
     elif config.storage.path is not None:
         root = store_root(config.storage.path)
     else:
-        root = str(kept_dir("store") if keep_store else temporary_dir("store"))
+        root = str(kept_dir("store") if keep_store or system.detached else temporary_dir("store"))
     check_store(root)
-    if not keep_store and (config.storage.path is None or config.scheduler.oracle):
+    system.store_root = root
+    system.store_stays = keep_store or (config.storage.path is not None and not config.scheduler.oracle)
+    if not system.store_stays:
         system.on_stop(lambda: shutil.rmtree(root, ignore_errors=True))
-    return root
 
 
 def _end_actors(handles: Handles) -> None:
-    """Let traffic managers unlink their segments, then end every process."""
-    try:
-        for engine in (*handles.prefill.values(), *handles.decode.values()):
-            engine.stop.remote()  # not waited for: it leaves nothing behind, and one that hangs or loads would not answer
-        stops = [manager.stop.remote() for manager in handles.traffic.values()]
-        ray.wait(stops, num_returns=len(stops), timeout=10)
-    finally:  # whoever is in a hurry (a second Ctrl-C) leaves nothing behind either
-        for handle in handles.named().values():
-            ray.kill(handle)
-
-
-def _wait(refs: list[Any], who: str, timeout_s: float) -> list[Any]:
-    """Results of start-up calls.
-
-    Raises: the actor's own error (ConfigError and others of our tree); SystemDiedError when it died or hangs.
-    """
-    try:
-        results: list[Any] = ray.get(refs, timeout=timeout_s)
-        return results
-    except ray.exceptions.GetTimeoutError as error:
-        raise ConfigError(
-            f"startup_timeout_s: {who} was not ready within {timeout_s:g} s; the cluster may lack free resources"
-        ) from error
-    except ray.exceptions.RayActorError as error:
-        raise own_error(error) or SystemDiedError(f"{who} died while starting: {first_line(error)}") from error
-    except ray.exceptions.RayTaskError as error:
-        raise own_error(error) or SystemDiedError(f"{who} failed while starting: {first_line(error)}") from error
-
-
-def ask(refs: Any, who: str) -> Any:
-    """Results of calls to running actors.
-
-    Raises: SystemDiedError naming ``who`` when it is gone or does not answer; the actor's own error of our tree.
-    """
-    try:
-        return ray.get(refs, timeout=ANSWER_S)
-    except ray.exceptions.GetTimeoutError as error:
-        raise SystemDiedError(f"{who} does not answer within {ANSWER_S:g} s") from error
-    except ray.exceptions.RayError as error:
-        raise own_error(error) or SystemDiedError(f"{who} is gone: {first_line(error)}") from error
-
-
-def own_error(error: BaseException) -> DualPathError | None:
-    """The error of our own tree that an actor raised, if it is one."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, DualPathError):
-        return cause
-    if isinstance(error, DualPathError):
-        return error
-    text = str(error)  # an actor whose constructor raised: Ray keeps only the text
-    for kind in (ConfigError,):
-        marker = f"{kind.__module__}.{kind.__name__}: "
-        if marker in text:
-            return kind(text.rpartition(marker)[2].strip().splitlines()[0])
-    return None
-
-
-def first_line(error: BaseException) -> str:
-    """What a Ray error comes to: its innermost message; of a dead process, that it is dead."""
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return "Ray has ended its process for want of memory"
-    if isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed:
-        return "its process has died"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+    others = [*handles.storage, *([handles.scheduler] if handles.scheduler is not None else [])]
+    stop_actors(list(handles.traffic.values()), list(handles.engines.values()), others)

@@ -76,6 +76,11 @@ class NodeConfig(Section):
         None, description="DRAM buffer of a decode node. Unset: eight longest prompts."
     )
     staging_layers: PositiveInt = Field(3, description="Layers in flight between a compute NIC and an engine.")
+    role_labels: Literal["auto", "required"] = Field(
+        "auto",
+        description="Ray nodes of a role are those with the label dualpath-role. auto: a role that no Ray node is labelled "
+        "with may go anywhere. required: it waits for one, which an autoscaler adds.",
+    )
 
 
 class EngineConfig(Section):

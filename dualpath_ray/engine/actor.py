@@ -240,6 +240,14 @@ class _Engine(ABC):
         """Step events of this client's requests, each told once."""
         return self._events.poll(client_id, wait_s)
 
+    def leave(self, client_id: str) -> None:
+        """A client closes."""
+        self._events.leave(client_id)
+
+    def num_events(self) -> int:
+        """Step events that no client has asked for yet."""
+        return self._events.num_waiting
+
     def ping(self) -> str:
         """Raises: SystemDiedError with the reason when this engine cannot go on."""
         if self._failure:

@@ -35,6 +35,12 @@ class EventBuffer:
                 self._events[client_id].append(event)
                 self._changed.notify_all()
 
+    @property
+    def num_waiting(self) -> int:
+        """Events of clients that are not taken for dead."""
+        with self._changed:
+            return sum(len(events) for events in self._events.values())
+
     def poll(self, client_id: str, wait_s: float) -> list[StepEvent]:
         """All events of this client so far, each told once; waits at most ``wait_s`` for one.
 
@@ -44,6 +50,21 @@ class EventBuffer:
             if client_id in self._forgotten:
                 raise SystemDiedError(f"client {client_id} was silent for over {CLIENT_SILENT_S:g} s: connect again")
             self._heard_s[client_id] = self._clock()
-            self._changed.wait_for(lambda: client_id in self._events, wait_s)
+            self._changed.wait_for(lambda: client_id in self._events or client_id not in self._heard_s, wait_s)
+            if client_id not in self._heard_s:  # it has left
+                return []
             self._heard_s[client_id] = self._clock()
             return self._events.pop(client_id, [])
+
+    def knows(self, client_id: str) -> bool:
+        """Whether it has asked, or has something to hear, and has not left."""
+        with self._changed:
+            return client_id in self._heard_s
+
+    def leave(self, client_id: str) -> None:
+        """This client asks no more: what waits for it is dropped, and its poll ends."""
+        with self._changed:
+            self._heard_s.pop(client_id, None)
+            self._events.pop(client_id, None)
+            self._forgotten.add(client_id)
+            self._changed.notify_all()

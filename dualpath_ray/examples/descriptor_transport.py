@@ -53,6 +53,11 @@ class DescriptorTransport:
             if moved != nbytes:
                 raise TransportError(f"copy between {between} ended after {moved} of {nbytes} bytes")
 
+    def disconnect(self, peer: str) -> None:
+        known = self._peers.pop(peer, None)
+        if known is not None:
+            os.close(known[0])
+
     def close(self) -> None:
         for fd, _ in self._peers.values():
             os.close(fd)

@@ -92,11 +92,14 @@ class RunRecord:
     engines: dict[str, Any] = field(default_factory=dict)  # counters of every engine at the end
     profile: dict[str, float] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)  # of the scheduler, in order, with the run's mode
+    # Of a run that was interrupted and resumed; what NICs and engines count is then of the last part alone.
+    earlier_s: float = 0.0  # that the parts before the last took, each from its first submit to its last turn
+    num_parts: int = 1
 
     @property
     def jct_s(self) -> float:
-        """Job completion time: first submit to last token."""
-        return self.ended_s - self.started_s
+        """Job completion time: first submit to last token, without the time between the parts of a run."""
+        return self.earlier_s + self.ended_s - self.started_s
 
     @property
     def prefill_names(self) -> list[str]:

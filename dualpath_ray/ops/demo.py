@@ -6,8 +6,7 @@ from pathlib import Path
 from dualpath_ray.base.units import bytes_per_s
 from dualpath_ray.engine.pull import pull
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.results_dir import make_out
-from dualpath_ray.ops.rollout import Prepared, describe_workload, execute, out_dir, prepare
+from dualpath_ray.ops.rollout import Prepared, describe_workload, execute, prepare, results_place
 
 CONFIG = Path(__file__).parents[2] / "cluster_configs" / "laptop_1p1d.yaml"
 MODES = ("prefill_only", "scheduled", "oracle")
@@ -18,8 +17,7 @@ _COMPUTE_TOKENS_PER_S = 160  # new tokens a prefill engine takes on one core of 
 def run_demo(echo: Callable[[str], None] = print) -> int:
     """A real model, single path against dual path, same tokens. Returns the exit code."""
     options = RolloutOptions(compare=MODES)
-    out = out_dir(options)
-    make_out(out)
+    place = results_place(options)
     echo("1/4  model: smollm2-135m (half a minute where it has to be fetched)")
     pull("smollm2-135m", lambda line: echo(f"     {line}"))
     echo("2/4  workload: agents that read the Python standard library on this machine (seconds)")
@@ -29,7 +27,9 @@ def run_demo(echo: Callable[[str], None] = print) -> int:
     total = sum(minutes.values())
     each = ", ".join(f"{mode} {m:.1f}" for mode, m in minutes.items())
     echo(f"3/4  running it {len(MODES)} times, each on an empty store: about {total:.0f} minutes ({each})")
-    return execute(prepared, options, out, echo, "4/4  checking every token against plain transformers: about 1 minute")
+    return execute(
+        prepared, options, place, echo, "4/4  checking every token against plain transformers: about 1 minute"
+    )
 
 
 def expected_minutes(prepared: Prepared) -> dict[str, float]:

@@ -23,4 +23,6 @@ class RolloutOptions:
     address: str | None = None
     out: str | None = None
     keep_store: bool = False
+    resume: bool = False
+    system: str | None = None
     verify_tokens: bool = True

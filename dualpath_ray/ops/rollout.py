@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,17 +13,23 @@ from typing import Any, TextIO
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import align_up
 from dualpath_ray.cluster.api import connect, start
+from dualpath_ray.cluster.attach import attach
 from dualpath_ray.cluster.placement import RaySession
 from dualpath_ray.cluster.plan import SystemPlan, check_machine, make_plan
-from dualpath_ray.cluster.rollout import Progress
+from dualpath_ray.cluster.rollout import Earlier, Progress, Rollout
+from dualpath_ray.cluster.system import System
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.load import load_cluster
 from dualpath_ray.config.modes import mode_overrides
 from dualpath_ray.engine.timed import is_timed
 from dualpath_ray.observability.run_record import Comparison, RunRecord, TokenCheck
+from dualpath_ray.ops.checkpoint import Checkpoint, RunCheckpoint, workload_of
+from dualpath_ray.ops.lifecycle.connection import cluster_address
+from dualpath_ray.ops.lifecycle.differences import differences
 from dualpath_ray.ops.memory import MemoryMeter
 from dualpath_ray.ops.options import RolloutOptions
-from dualpath_ray.ops.results_dir import make_out, writing_to
+from dualpath_ray.ops.results_dir import writing_to
+from dualpath_ray.ops.results_place import ResultsPlace
 from dualpath_ray.ops.versions import versions
 from dualpath_ray.ops.workloads import make_workload
 from dualpath_ray.storage.root import child
@@ -31,8 +37,8 @@ from dualpath_ray.workload.load import statistics
 from dualpath_ray.workload.trajectory import Trajectory
 
 Echo = Callable[[str], None]
-Keep = Callable[[list[RunRecord]], None]
-DEFAULT_OUT = Path("runs/latest")
+Keep = Callable[[list[RunRecord]], object]
+DEFAULT_OUT = "runs/latest"
 CHECKING = "checking the tokens of every run against plain transformers"
 OK, WRONG_TOKENS = 0, 3  # exit codes
 
@@ -87,7 +93,7 @@ def prepare(config_path: Path, options: RolloutOptions, overrides: dict[str, Any
             named["storage.mounts"] = {n: child(p, own) for n, p in config.storage.mounts.items()} or None
             named["storage.path"] = child(config.storage.path, own) if config.storage.path else None
         plan = make_plan(load_cluster(config_path, {**given, **named}), source, longest)
-        if options.address is None:
+        if options.address is None and options.system is None:
             check_machine(plan, _oracle_store_bytes(plan, trajectories))
         _check_fits(plan, trajectories)
         runs.append(PreparedRun(mode, plan))
@@ -122,16 +128,19 @@ def _check_fits(plan: SystemPlan, trajectories: list[Trajectory]) -> None:
 
 def run_rollout(config_path: Path, options: RolloutOptions, echo: Echo = print) -> int:
     """The whole of ``dualpath rollout``. Returns the exit code: 0, or 3 when the token check failed."""
-    out = out_dir(options)
-    make_out(out)
-    prepared = prepare(config_path, options)
-    echo(describe_workload(prepared))
-    return execute(prepared, options, out, echo)
+    if options.system is not None and options.compare:
+        raise ConfigError("--system and --compare contradict each other: a running system is as it is")
+    with closing(results_place(options)) as place:
+        prepared = prepare(config_path, options)
+        echo(describe_workload(prepared))
+        return execute(prepared, options, place, echo)
 
 
-def out_dir(options: RolloutOptions) -> Path:
-    """Where results go, in full: a Ray job's working directory is none that anybody knows."""
-    return Path(options.out or DEFAULT_OUT).expanduser().resolve()
+def results_place(options: RolloutOptions) -> ResultsPlace:
+    """Where results go, ready to be written. Raises: ConfigError naming ``--out``."""
+    place = ResultsPlace(options.out or DEFAULT_OUT)
+    place.make()
+    return place
 
 
 def describe_workload(prepared: Prepared) -> str:
@@ -146,22 +155,37 @@ def describe_workload(prepared: Prepared) -> str:
     return said + (f"; {early} of them end early, at the context limit of {limit} tokens" if early else "")
 
 
-def execute(prepared: Prepared, options: RolloutOptions, out: Path, echo: Echo, checking: str = CHECKING) -> int:
+def execute(
+    prepared: Prepared, options: RolloutOptions, place: ResultsPlace, echo: Echo, checking: str = CHECKING
+) -> int:
     """Run, check, write, and print the closing table. Args: checking: what to say before the token check."""
     from dualpath_ray.observability.closing import print_closing
     from dualpath_ray.observability.headline import alarms, headline
 
-    def keep(runs: list[RunRecord]) -> None:
-        write_all(out, _comparison(prepared, runs))
+    def publish(comparison: Comparison) -> dict[str, Any]:
+        summary = write_all(place.folder, comparison)
+        place.publish()
+        return summary
 
-    comparison = compared(prepared, options, echo, checking, keep)
-    summary = write_all(out, comparison)
+    config = json.loads(prepared.config.model_dump_json())
+    workload = workload_of(prepared.trajectories, config, [run.mode for run in prepared.runs])
+    checkpoint = Checkpoint(place, workload, options.resume)
+    comparison = compared(
+        prepared,
+        options,
+        echo,
+        checking,
+        lambda runs: publish(_comparison(prepared, runs)),
+        checkpoint=checkpoint,
+    )
+    summary = publish(comparison)
+    checkpoint.done()
     echo("")
     print_closing(summary)
     echo(headline(comparison, summary))
     for alarm in alarms(summary):
         echo(alarm)
-    echo(f"results: {out}    picture: {out / 'report.html'}")
+    echo(f"results: {place.shown}    picture: {place.where('report.html')}")
     return OK if all(c.identical for c in comparison.checks) else WRONG_TOKENS
 
 
@@ -172,13 +196,14 @@ def compared(
     checking: str = CHECKING,
     keep: Keep = lambda runs: None,
     live: TextIO | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Comparison:
     """Every run with the check of its tokens.
 
     Args: checking: what to say before the check; keep: gets the runs so far after each of them, so that a later failure
-        loses none; live: as ``run_one``.
+        loses none; live: as ``run_one``; checkpoint: where to go on, and to keep what is done.
     """
-    records = run_all(prepared, options, echo, keep, live)
+    records = run_all(prepared, options, echo, keep, live, checkpoint)
     comparison = _comparison(prepared, records)
     if options.verify_tokens:
         echo(checking)
@@ -219,14 +244,21 @@ def run_all(
     echo: Echo,
     keep: Keep = lambda runs: None,
     live: TextIO | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[RunRecord]:
     """Every run on an empty store with warmed engines, one after the other on one Ray. Args: as ``compared``."""
     records: list[RunRecord] = []
-    with _ray(options.address, prepared.max_cpus, prepared.config.engine.device == "cuda"):
+    with _ray(_address(options), prepared.max_cpus, prepared.config.engine.device == "cuda"):
         for run in prepared.runs:
-            records.append(run_one(run, prepared.trajectories, options, echo, live))
+            kept = checkpoint.run(run.mode) if checkpoint is not None else None
+            records.append(run_one(run, prepared.trajectories, options, echo, live, kept))
             keep(records)
     return records
+
+
+def _address(options: RolloutOptions) -> str | None:
+    """None: a private Ray."""
+    return options.address if options.system is None else cluster_address(options.address) or "auto"
 
 
 @contextmanager
@@ -240,27 +272,29 @@ def _ray(address: str | None, cpus: float, uses_gpus: bool) -> Iterator[None]:
 
 
 def run_one(
-    run: PreparedRun, trajectories: list[Trajectory], options: RolloutOptions, echo: Echo, live: TextIO | None = None
+    run: PreparedRun,
+    trajectories: list[Trajectory],
+    options: RolloutOptions,
+    echo: Echo,
+    live: TextIO | None = None,
+    checkpoint: RunCheckpoint | None = None,
 ) -> RunRecord:
     """One run: start, replay, stop. Nothing of it is left behind but its store, if that is to be kept.
 
-    Args: live: where the display of its progress goes, standard output when None.
+    Args: live: where the display of its progress goes, standard output when None; checkpoint: as ``compared``.
     """
     from dualpath_ray.observability.live import LiveDisplay
 
     def said(line: str) -> None:
         echo(f"  {run.mode}: {line}")
 
-    with (
-        MemoryMeter() as memory,
-        start(
-            run.plan,
-            address=options.address,
-            keep_store=options.keep_store,
-            empty_store=bool(options.compare),
-            progress=said,
-        ) as system,
-    ):
+    if checkpoint is not None and checkpoint.record is not None:
+        said("was complete before")
+        return checkpoint.record
+    earlier = checkpoint.earlier if checkpoint is not None else Earlier()
+    if earlier.turns:
+        said(f"goes on after {len(earlier.turns)} turns that were finished before")
+    with MemoryMeter() as memory, _system(run.plan, options, said, not earlier.turns) as system:
         client = connect(system)
         try:
             with LiveDisplay(live) as display:
@@ -278,13 +312,41 @@ def run_one(
                         p.nics,
                     )
 
-                record = client.rollout(trajectories, show, run.mode)
+                finished = checkpoint.add if checkpoint is not None else lambda turns: None
+                record = Rollout(system, client, trajectories, show, finished, earlier).run(run.mode)
         finally:
+            if checkpoint is not None:
+                checkpoint.flush()
             client.close()
-    if options.address is None:
+    if options.address is None and options.system is None:
         record.memory_peak_bytes = memory.peak_bytes or None
+    if checkpoint is not None:
+        checkpoint.complete(record)
     said(f"job completion time {record.jct_s:.1f} s")
     return record
+
+
+@contextmanager
+def _system(plan: SystemPlan, options: RolloutOptions, said: Echo, afresh: bool) -> Iterator[System]:
+    """A system of the run's own, or a running one, which stays. Args: afresh: begin on an empty store.
+
+    Raises: ConfigError when the running one has another configuration.
+    """
+    if options.system is None:
+        with start(
+            plan,
+            address=options.address,
+            keep_store=options.keep_store,
+            empty_store=bool(options.compare) and afresh,
+            progress=said,
+        ) as system:
+            yield system
+        return
+    system = attach(options.system)
+    found = differences(system.plan.config, plan.config)
+    if found:
+        raise ConfigError(f"{plan.source}: {options.system} runs with another configuration: {'; '.join(found)}")
+    yield system
 
 
 def check_tokens(prepared: Prepared, records: list[RunRecord], echo: Echo) -> list[TokenCheck]:

@@ -94,11 +94,39 @@ class RequestScheduler:
         return answer
 
     def remove_group(self, group_id: str) -> None:
-        """A group died: nothing goes there until it reports again."""
+        """A group died or left: nothing goes there until it reports again."""
         with self._lock:
             self._awaited.discard(group_id)
             self._core.remove_group(group_id)
+            self._decided.pop(group_id, None)
             self._plan()
+
+    def drain(self, group_id: str) -> None:
+        """Nothing new goes there; what it has goes on."""
+        with self._lock:
+            self._awaited.discard(group_id)  # the others do not wait for its first report
+            self._core.drain_group(group_id)
+            self._plan()
+
+    def undrain(self, group_id: str) -> None:
+        """It takes work again."""
+        with self._lock:
+            self._core.undrain_group(group_id)
+            self._plan()
+
+    def is_idle(self, group_id: str) -> bool:
+        """Whether nothing is bound to a group."""
+        with self._lock:
+            return self._core.is_idle(group_id)
+
+    def set_read_path(self, name: str) -> None:
+        """Another path policy from the next decision on.
+
+        Raises: ConfigError naming ``scheduler.read_path`` when there is no such policy.
+        """
+        policy = load_policy(name)
+        with self._lock:
+            self._core.set_policy(policy)
 
     def set_limits(self, limits: FetchLimits) -> None:
         """New alpha and beta from now on."""
@@ -121,9 +149,15 @@ class RequestScheduler:
             more = {"awaited_groups": sorted(self._awaited), "cpu_s": sum(os.times()[:2])}
             return {**self._core.status(), **self._counts.status(), **more}
 
-    def facts(self) -> object:
-        """What the system's starter left for those who connect later."""
-        return self._facts
+    def facts(self, known: int = -1) -> object:
+        """What is to be known of the system by those who use it; None when they know it: ``known`` is its version."""
+        with self._lock:
+            return None if getattr(self._facts, "version", 0) == known else self._facts
+
+    def set_facts(self, facts: object) -> None:
+        """Nodes have come or gone."""
+        with self._lock:
+            self._facts = facts
 
     def ping(self) -> str:
         """It is alive."""
@@ -184,11 +218,16 @@ class DetachedScheduler(RequestScheduler):
         os._exit(0)  # no thread of an actor but its main one can end it in any other way
 
 
+def most_groups(num_groups: int) -> int:
+    """That may be there later, of a scheduler that is started for so many."""
+    return 2 * num_groups + 8
+
+
 def scheduler_actor(num_groups: int) -> Any:
-    """The actor class for so many groups.
+    """The actor class for so many groups at first.
 
     Fetches wait in threads of their own, one a group: were they to fill the default group, no submit could end the wait.
     All else has four: more would only wait for one another, and a call costs the more the more threads share the work.
     """
-    threads = {"fetch": num_groups + 8}
+    threads = {"fetch": most_groups(num_groups)}
     return ray.remote(num_cpus=0, max_concurrency=4, concurrency_groups=threads)(DetachedScheduler)

@@ -27,7 +27,6 @@ from dualpath_ray.scheduler.state import (
     DecodeLoad,
     FetchLimits,
     GroupReport,
-    GroupView,
     Request,
 )
 
@@ -49,6 +48,7 @@ class SchedulerCore:
         self._policy_name = policy_name(policy)
         self._keep_inputs = keep_inputs
         self._groups: dict[str, Group] = {}
+        self._drained: set[str] = set()  # groups that get nothing new
         self._latest: dict[str, GroupReport] = {}
         self._global: OrderedDict[str, Waiting] = OrderedDict()  # FIFO, by request id
         self._queued_in: dict[str, str] = {}  # request id -> decode group whose private queue it is in
@@ -68,12 +68,15 @@ class SchedulerCore:
         """New constants from now on (profiled anew)."""
         self._limits = limits
         self._prefill = PrefillPool(limits)
-        for group in self._groups.values():
-            if group.role is Role.PREFILL:
-                self._prefill.update(group)
-            else:
-                self._ready(group)
+        for group in self._taking(Role.PREFILL):
+            self._prefill.update(group)
+        for group in self._taking(Role.DECODE):
+            self._ready(group)
         self._no_prefill = False
+
+    def set_policy(self, policy: ReadPathPolicy) -> None:
+        """Another policy of the read side, from the next decision on."""
+        self._policy, self._policy_name = policy, policy_name(policy)
 
     @property
     def groups(self) -> frozenset[str]:
@@ -128,11 +131,12 @@ class SchedulerCore:
                 self._share_out_anew()
         else:
             group.accept(report, self._limits)
-            if self._loads is not None:
+            if self._loads is not None and self._takes(group):
                 self._loads.report(group.view())
         if report.role is Role.PREFILL:
-            self._prefill.update(group)
-            self._no_prefill = False
+            if self._takes(group):
+                self._prefill.update(group)
+                self._no_prefill = False
             return
         self._ready(group)
         for request_id in report.finished:
@@ -140,11 +144,47 @@ class SchedulerCore:
             if bound is not None and bound.group == report.group_id:
                 del self._bound[request_id]
 
+    def drain_group(self, group_id: str) -> None:
+        """Nothing new goes there. What is bound to it goes on; what waits for it waits for the others."""
+        self._drained.add(group_id)
+        group = self._groups.get(group_id)
+        if group is None:
+            return
+        self._loads = None
+        if group.role is Role.PREFILL:
+            self._prefill.remove(group)
+        else:
+            self._by_tokens.discard(group_id)
+            self._heads.discard(group_id)
+            self._share_out_anew()
+
+    def undrain_group(self, group_id: str) -> None:
+        """It takes work again."""
+        self._drained.discard(group_id)
+        group = self._groups.get(group_id)
+        if group is None:
+            return
+        self._loads = None
+        if group.role is Role.PREFILL:
+            self._prefill.update(group)
+            self._no_prefill = False
+        else:
+            self._share_out_anew()
+
+    def is_idle(self, group_id: str) -> bool:
+        """Nothing is bound to the group: neither what it has reported nor what it has not fetched yet."""
+        group = self._groups.get(group_id)
+        if group is None:
+            return True
+        bound = any(bound.group == group_id for bound in self._bound.values())
+        return not bound and not group.ahead(0) and not any(load.num_unfinished for load in group.loads.values())
+
     def remove_group(self, group_id: str) -> None:
         """A group died: nothing goes there, and what waited for it goes back to its place in the global queue.
 
-        What was bound to it is not decided again here: its submitter submits a new attempt.
+        What was bound to it is not decided again here: its submitter submits a new attempt. It is no longer drained, either.
         """
+        self._drained.discard(group_id)
         self._latest.pop(group_id, None)
         group = self._groups.pop(group_id, None)
         if group is None:
@@ -214,11 +254,20 @@ class SchedulerCore:
                     "num_queued": len(group.queue),
                     "total_tokens": group.total_tokens,
                     "waits_for_room": group.blocked,
+                    "drained": not self._takes(group),
                     **view_to_json(group.view()),
                 }
                 for group_id, group in self._groups.items()
             },
         }
+
+    def _takes(self, group: Group) -> bool:
+        """Whether it gets work."""
+        return group.group_id not in self._drained
+
+    def _taking(self, role: Role) -> list[Group]:
+        """The groups of a role that get work."""
+        return [group for group in self._groups.values() if group.role is role and self._takes(group)]
 
     def _submit(self, request: Request) -> None:
         request_id = request.request_id
@@ -243,6 +292,8 @@ class SchedulerCore:
 
     def _ready(self, group: Group) -> None:
         """A decode group's loads or its head have changed: it may have room, and its ranks are others."""
+        if not self._takes(group):
+            return
         group.blocked = False
         self._rank_total(group)
         self._rank_head(group)
@@ -270,7 +321,7 @@ class SchedulerCore:
         every = sorted([*orphans, *queued, *self._global.values()], key=lambda waiting: waiting.arrival)
         self._global = OrderedDict((waiting.request.request_id, waiting) for waiting in every)
         self._queued_in.clear()
-        for group in decode:
+        for group in decode:  # one that is drained is not ranked again
             self._ready(group)
 
     def _drain(self, most: int) -> None:
@@ -288,8 +339,7 @@ class SchedulerCore:
             self._rank_total(group)
 
     def _start_sharing(self) -> SharingHistory:
-        decode = (group for group in self._groups.values() if group.role is Role.DECODE)
-        self._sharing = SharingHistory({group.group_id: group.total_tokens for group in decode})
+        self._sharing = SharingHistory({group.group_id: group.total_tokens for group in self._taking(Role.DECODE)})
         return self._sharing
 
     def _decode_engine(self, waiting: Waiting, group: Group) -> DecodeLoad | None:
@@ -344,9 +394,7 @@ class SchedulerCore:
         return decision
 
     def _start_loads(self) -> LoadHistory:
-        views: dict[Role, dict[str, GroupView]] = {role: {} for role in Role}
-        for group in self._groups.values():
-            views[group.role][group.group_id] = group.view()
+        views = {role: {group.group_id: group.view() for group in self._taking(role)} for role in Role}
         self._loads = LoadHistory(views[Role.PREFILL], views[Role.DECODE])
         return self._loads
 

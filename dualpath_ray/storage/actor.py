@@ -2,10 +2,13 @@
 
 import mmap
 import os
+import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import ray
@@ -20,6 +23,7 @@ from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, COMMITTED
 from dualpath_ray.storage.index import BlockIndex, WriteEntry, WritePlan
 from dualpath_ray.storage.load import open_store
 from dualpath_ray.storage.port import read_verified
+from dualpath_ray.storage.root import is_address
 from dualpath_ray.storage.server import BlockServer
 from dualpath_ray.storage.sharded import Shard
 
@@ -39,13 +43,15 @@ class StorageNode:
         layout: KvLayout,
         capacity_bytes: int,
         snic: str = AUTO,
+        stays: bool = True,
         observe: ExportSettings | None = None,
     ) -> None:
         """Args: snic: the device on which readers reach this node; ``auto``: that of its Ray node's address.
+        stays: the blocks outlive their system.
 
         Raises: ConfigError for an unknown store or device or a capacity below a block; StorageError when it is unreadable.
         """
-        self.name, self._root = name, root
+        self.name, self._root, self._stays = name, root, stays
         address = _address_of(snic, name)
         self._layout = layout
         self._store = open_store(store_spec, root, layout)
@@ -211,6 +217,16 @@ class StorageNode:
     def clear(self) -> None:
         """Delete every block."""
         self._forget(self._index.clear)
+
+    def remove(self) -> None:
+        """Its system is gone: delete every block, and the directory that held them, unless they are to stay."""
+        self._server.close()
+        if self._stays or is_address(self._root):
+            return
+        self.clear()
+        shutil.rmtree(self._root, ignore_errors=True)
+        with suppress(OSError):  # what is above the shards, once the last of them is gone
+            Path(self._root).parent.rmdir()
 
     def status(self) -> dict[str, object]:
         """Counts of blocks and bytes, for people and metrics."""

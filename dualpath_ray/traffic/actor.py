@@ -166,6 +166,7 @@ class TrafficManager:
         self._copy = ThreadPoolExecutor(max(2, spec.num_engines), "pool-copy")
         self._engines: dict[int, Link] = {}
         self._peers: dict[str, Link] = {}
+        self._left: set[Link] = set()  # of peers that have left the system: their end is no failure
         self._failure: DualPathError | None = None
         self._stopping = False
         of = {"node": spec.node, "role": str(spec.role)}
@@ -221,7 +222,9 @@ class TrafficManager:
         return NodeAt(self._transport.describe(), self._listener.at)
 
     def connect(self, peers: dict[str, NodeAt]) -> None:
-        """Reach the pools of the nodes of the other role, and link up with those whose name comes after ours.
+        """Reach the pools of nodes of the other role, and link up with those whose name comes after ours.
+
+        Called again when nodes join.
 
         Raises: TransportError, LayoutError naming both nodes.
         """
@@ -229,7 +232,7 @@ class TrafficManager:
             self._transport.connect(node, at.pool)
             if node > self._spec.node:
                 self._on_node(node, Link.dial_node(at.link, self._spec.node))
-        self._carried(getattr(self._transport, "choices", {}), peers)
+        self._carried({*self._carriers.transports, *peers})
         deadline = time.monotonic() + _LINK_TIMEOUT_S
         while missing := sorted(set(peers) - set(self._peers)):
             if time.monotonic() > deadline:
@@ -238,8 +241,18 @@ class TrafficManager:
                 )
             time.sleep(0.01)
 
-    def _carried(self, choices: Mapping[str, Choice], peers: Iterable[str]) -> None:
-        """Tell the CNICs their devices. Args: choices: of a transport that makes some, by peer."""
+    def disconnect(self, peer: str) -> None:
+        """A node leaves the system: nothing is under way with it any more."""
+        link = self._peers.pop(peer, None)
+        if link is not None:
+            self._left.add(link)
+            link.close()
+        self._transport.disconnect(peer)
+        self._carried(set(self._carriers.transports) - {peer})
+
+    def _carried(self, peers: Iterable[str]) -> None:
+        """Tell the CNICs their devices."""
+        choices: Mapping[str, Choice] = getattr(self._transport, "choices", {})  # of a transport that makes some
         names = {peer: choices[peer].name if choices else self._transport.name for peer in peers}
         self._carriers = carriers = replace(self._carriers, transports=names)
         self._core.context.on_host = carriers.on_host
@@ -270,8 +283,14 @@ class TrafficManager:
 
     def _on_node(self, node: str, link: Link) -> threading.Thread:
         self._peers[node] = link
-        lost = partial(self._lost, f"node {node}")
+        lost = partial(self._peer_ended, node, link)
         return read_all(link, lambda m: self._runner.put(FromPeer(node, m)), lost, f"peer:{node}")
+
+    def _peer_ended(self, node: str, link: Link) -> None:
+        if link in self._left:
+            self._left.discard(link)
+        else:
+            self._lost(f"node {node}")
 
     def _lost(self, who: str) -> None:
         if not self._stopping:

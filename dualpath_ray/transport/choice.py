@@ -166,6 +166,12 @@ class AutoTransport:
             raise TransportError(f"{self._node} is not connected to {peer}")
         return chosen
 
+    def disconnect(self, peer: str) -> None:
+        for transport in self._mine.values():  # a trial may have left a connection of others, too
+            transport.disconnect(peer)
+        for known in (self._copiers, self._chosen, self.choices):
+            known.pop(peer, None)
+
     def close(self) -> None:
         for transport in self._mine.values():
             transport.close()

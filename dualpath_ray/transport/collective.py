@@ -83,5 +83,9 @@ class CollectiveTransport:
     def _views(self, offsets: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
         return [self._segment.bytes[at : at + size] for at, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
 
+    def disconnect(self, peer: str) -> None:
+        """The group stays as it is: whoever comes back is none of it."""
+        self._peers.pop(peer, None)
+
     def close(self) -> None:
         """The group ends with its processes."""

@@ -103,6 +103,12 @@ class NixlTransport:
                 self.close()
             raise TransportError(f"copy between {self._node} and {peer} failed: {error}") from error
 
+    def disconnect(self, peer: str) -> None:
+        place = self._places.pop(peer, None)
+        if place is not None:
+            for mark, pool in self._pools.items():
+                pool.leave(_agent(place, mark)["agent"])
+
     def close(self) -> None:
         for pool in self._pools.values():
             pool.end()

@@ -72,6 +72,12 @@ class NixlPool:
                 self._agent.add_remote_agent(metadata)
         self.try_read(remote, address, 1)
 
+    def leave(self, remote: str) -> None:
+        """Take a connection down again. Nothing of it is under way."""
+        with suppress(NixlUnendedError), self._call():  # an agent that has ended has none
+            self._said.pop(remote, None)
+            self._forget(remote)
+
     def try_read(self, remote: str, address: int, nbytes: int) -> None:
         """Fetch up to ``TRIAL_BYTES`` to where nobody reads them: a trial that fails may go on, and the agent need not end.
 

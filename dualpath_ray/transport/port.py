@@ -81,6 +81,10 @@ class Transport(Protocol):
         """This node's pool to the peer's pool."""
         ...
 
+    def disconnect(self, peer: str) -> None:
+        """Let go of a peer that leaves, and of its pool's memory. No copy with it is under way; it may come back."""
+        ...
+
     def close(self) -> None: ...
 
 

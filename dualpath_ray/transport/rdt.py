@@ -117,5 +117,8 @@ class RdtTransport:
     def _views(self, offsets: np.ndarray, sizes: np.ndarray) -> list[torch.Tensor]:
         return [self._pool[at : at + size] for at, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
 
+    def disconnect(self, peer: str) -> None:
+        self._peers.pop(peer, None)
+
     def close(self) -> None:
         """What is registered goes with the process."""

@@ -77,6 +77,9 @@ class SharedMemoryTransport:
         merged.check_within(len(self._segment.bytes), known.num_bytes, f"{self._node} and {peer}")
         return known, merged
 
+    def disconnect(self, peer: str) -> None:
+        self._peers.pop(peer, None)
+
     def close(self) -> None:
         self._peers.clear()  # the mapping ends with its last copy
 

@@ -49,7 +49,7 @@ class SocketTransport:
         self._places: dict[str, Place] = {}
         self._mine = threading.local()
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        self._open: dict[socket.socket, str] = {}  # to which peer
         self._closed = False
         self._server = TcpServer(address, "pool-server", self._serve)
 
@@ -88,6 +88,14 @@ class SocketTransport:
             self._drop(peer, tos, connection)
             raise TransportError(f"copy between {self._node} and {peer} failed: {error.strerror or error}") from error
 
+    def disconnect(self, peer: str) -> None:
+        self._places.pop(peer, None)
+        with self._lock:
+            for connection in [each for each, to in self._open.items() if to == peer]:
+                del self._open[connection]
+                end(connection)
+                connection.close()
+
     def close(self) -> None:
         self._server.close()
         with self._lock:
@@ -106,8 +114,9 @@ class SocketTransport:
     def _connection(self, peer: str, tos: int) -> socket.socket:
         """This thread's to a peer. Raises: TransportError naming both ends."""
         mine: dict[tuple[str, int], socket.socket] = self._mine.__dict__.setdefault("connections", {})
-        if (peer, tos) in mine:
-            return mine[peer, tos]
+        known = mine.get((peer, tos))
+        if known in self._open:  # else it was closed when the peer left
+            return known
         place = self._places.get(peer)
         if place is None:
             raise TransportError(f"{self._node} is not connected to {peer}")
@@ -126,7 +135,7 @@ class SocketTransport:
             raise TransportError(f"{self._node} cannot reach {peer} at {where}: {error.strerror or error}") from error
         with self._lock:
             if not self._closed:
-                self._open.add(made)
+                self._open[made] = peer
                 mine[peer, tos] = made
                 return made
         made.close()
@@ -135,7 +144,7 @@ class SocketTransport:
     def _drop(self, peer: str, tos: int, connection: socket.socket) -> None:
         self._mine.connections.pop((peer, tos), None)
         with self._lock:
-            self._open.discard(connection)
+            self._open.pop(connection, None)
         connection.close()
 
     # the node that answers -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from dualpath_ray import SamplingParams, connect
 from dualpath_ray.base.errors import ConfigError, RequestRefusedError
-from dualpath_ray.cluster import api
+from dualpath_ray.cluster import attach
 from dualpath_ray.cluster.client import Client
 from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.verify import PlainModel
@@ -147,7 +147,7 @@ def test_connect_by_name_checks_the_fingerprint(up: tuple[System, Client], monke
     with pytest.raises(ConfigError, match="no system 'elsewhere'"):
         connect("elsewhere")
     with monkeypatch.context() as patched, pytest.raises(ConfigError, match="of code, but yours has 0123"):
-        patched.setattr(api, "code_fingerprint", lambda: "0123")
+        patched.setattr(attach, "code_fingerprint", lambda: "0123")
         connect(system.name)
 
 

@@ -10,7 +10,8 @@ import pytest
 import ray
 
 from dualpath_ray.base.errors import DualPathError, SystemDiedError, TransportError
-from dualpath_ray.cluster.system import System, ask
+from dualpath_ray.cluster.asking import ask
+from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.sampling import SamplingParams
 from dualpath_ray.traffic.link import Link, link_path
 from dualpath_ray.traffic.messages import Collective

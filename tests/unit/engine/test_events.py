@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from dualpath_ray.base.errors import SystemDiedError
@@ -33,3 +36,15 @@ def test_a_client_that_fell_silent_is_forgotten_and_hears_of_it():
     buffer.emit("dead", event(3))
     with pytest.raises(SystemDiedError, match="silent"):
         buffer.poll("dead", 0.0)
+
+
+def test_a_client_that_leaves_ends_its_poll_and_nothing_is_kept_for_it():
+    buffer = EventBuffer()
+    with ThreadPoolExecutor(1) as pool:
+        polled = pool.submit(buffer.poll, "a", 60.0)
+        while not buffer.knows("a"):
+            time.sleep(0.001)
+        buffer.leave("a")
+        assert polled.result(30) == []
+    buffer.emit("a", event(0))
+    assert buffer.num_waiting == 0

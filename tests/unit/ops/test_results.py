@@ -12,6 +12,7 @@ from dualpath_ray.observability.run_record import Comparison, RunRecord
 from dualpath_ray.ops import rollout
 from dualpath_ray.ops.options import RolloutOptions
 from dualpath_ray.ops.results_dir import make_out, writing_to
+from dualpath_ray.ops.results_place import ResultsPlace
 from dualpath_ray.ops.rollout import Prepared, PreparedRun, execute, write_all
 
 
@@ -25,13 +26,13 @@ def test_runs_before_a_failure_are_kept(tmp_path: Path, monkeypatch: pytest.Monk
     prepared = Prepared(runs, [], config, 512)
     monkeypatch.setattr(rollout, "statistics", lambda *args: {})
 
-    def run_all(prepared, options, echo, keep, live):
+    def run_all(prepared, options, echo, keep, live, checkpoint):
         keep([record("prefill_only")])
         raise ConfigError("the second run fails")
 
     monkeypatch.setattr(rollout, "run_all", run_all)
     with pytest.raises(ConfigError, match="the second run fails"):
-        execute(prepared, RolloutOptions(), tmp_path, lambda line: None)
+        execute(prepared, RolloutOptions(), ResultsPlace(str(tmp_path)), lambda line: None)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [run["mode"] for run in summary["runs"]] == ["prefill_only"]
     assert json.loads((tmp_path / "decisions.jsonl").read_text()) == {"seq": 1, "mode": "prefill_only"}

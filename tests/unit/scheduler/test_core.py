@@ -229,6 +229,49 @@ def test_a_dead_prefill_group_gets_nothing(make):
     assert [d.prefill_group for d in core.plan()] == ["p1"]
 
 
+def test_a_drained_group_gets_nothing_and_what_waited_for_it_keeps_its_place(make):
+    core = with_reports(make.limits, make.prefill(), make.decode("d0", free_hbm=0), make.decode("d1", free_hbm=0))
+    core.submit([make.request(f"r{i}") for i in range(6)])
+    core.drain_group("d0")
+    core.report(make.decode("d0"))
+    assert core.plan() == [], "it has room, but takes nothing"
+    core.report(make.decode("d1"))
+    decisions = core.plan()
+    assert ids(decisions) == [f"r{i}" for i in range(6)] and {d.decode_group for d in decisions} == {"d1"}
+    core.drain_group("p0")
+    core.submit([make.request("r6")])
+    assert core.plan() == []
+    core.undrain_group("p0")
+    core.undrain_group("d0")
+    assert [d.decode_group for d in core.plan()] == ["d0"]
+
+
+def test_a_group_is_idle_when_nothing_is_bound_to_it(make):
+    core = with_reports(make.limits, make.prefill(), make.decode())
+    assert core.is_idle("p0") and core.is_idle("d0") and core.is_idle("never heard of")
+    core.submit([make.request("r0")])
+    core.plan()
+    assert not core.is_idle("p0") and not core.is_idle("d0"), "decided, not yet fetched"
+    core.report(make.prefill(tokens=(100,), seen=1))
+    core.report(make.decode(tokens=(110,), seen=1))
+    assert not core.is_idle("p0") and not core.is_idle("d0"), "reported as unfinished"
+    core.report(make.prefill(seen=1))
+    core.report(make.decode(seen=1))
+    assert core.is_idle("p0") and not core.is_idle("d0"), "its end was not reported yet"
+    core.report(make.decode(seen=1, finished=["r0"]))
+    assert core.is_idle("d0")
+
+
+def test_another_policy_holds_from_the_next_decision_on(make):
+    core = with_reports(make.limits, make.prefill(read_queue=500), make.decode())
+    for name, path in (("r0", ReadPath.DE), ("r1", ReadPath.PE)):
+        core.submit([make.request(name)])
+        (decision,) = core.plan()
+        assert decision.read_path is path and replay(to_record(decision)) == decision
+        core.set_policy(prefill_only)
+    assert core.status()["policy"] == "prefill_only"
+
+
 def test_numbers_go_on_where_the_scheduler_before_had_come_to(make):
     core = with_reports(make.limits, make.prefill(seen=41), make.decode(seen=17))
     core.submit([make.request("r0")])

@@ -20,6 +20,7 @@ from dualpath_ray.scheduler.read_side import ReadSideInputs, load_policy
 from dualpath_ray.scheduler.state import Decision, DecodeLoad, GroupReport, PrefillLoad
 
 policies = st.sampled_from(["prefill_only", "round_robin", "scheduled"])
+EVENTS = ["submit", "submit", "reports", "reports", "report", "cancel", "remove", "drain", "undrain", "policy"]
 NAMES = ("p0", "p1", "d0", "d1")
 
 
@@ -61,11 +62,27 @@ class PlainScheduler:
 
     def __init__(self, limits, policy):
         self.limits, self.policy = limits, policy
-        self.groups, self.shared = {}, []
+        self.groups, self.shared, self.drained = {}, [], set()
         self.arrivals = self.seq = self.turn = 0
 
-    def decode(self):
-        return {name: group for name, group in self.groups.items() if name[0] == "d"}
+    def of_role(self, initial):
+        return {name: group for name, group in self.groups.items() if name[0] == initial}
+
+    def working(self, initial):
+        return {name: group for name, group in self.of_role(initial).items() if name not in self.drained}
+
+    def set_policy(self, policy):
+        self.policy = policy
+
+    def drain_group(self, name):
+        self.drained.add(name)
+        if name in self.of_role("d"):
+            self.share_out_anew()
+
+    def undrain_group(self, name):
+        self.drained.discard(name)
+        if name in self.of_role("d"):
+            self.share_out_anew()
 
     def submit(self, requests):
         for request in requests:
@@ -74,7 +91,7 @@ class PlainScheduler:
 
     def share_out_anew(self, more=()):
         self.shared += more
-        for group in self.decode().values():
+        for group in self.of_role("d").values():
             self.shared += group.queue
             group.queue = []
         self.shared.sort(key=lambda pair: pair[0])
@@ -86,6 +103,7 @@ class PlainScheduler:
             self.share_out_anew()
 
     def remove_group(self, name):
+        self.drained.discard(name)
         group = self.groups.pop(name, None)
         if group is not None:
             self.share_out_anew(group.queue)
@@ -95,7 +113,7 @@ class PlainScheduler:
             queue[:] = [pair for pair in queue if pair[1].request_id != request_id]
 
     def plan(self):
-        decode = self.decode()
+        decode = self.working("d")
         if decode:
             for pair in self.shared:
                 decode[choose_decode_group({name: group.total() for name, group in decode.items()})].queue.append(pair)
@@ -112,7 +130,7 @@ class PlainScheduler:
             if engine is None or group.node.free_buffer_tokens < self.limits.buffer_tokens(request):
                 blocked.add(name)
                 continue
-            prefill = {load: g for n, g in self.groups.items() if n[0] == "p" for load in g.loads.values()}
+            prefill = {load: g for g in self.working("p").values() for load in g.loads.values()}
             queues = {load.engine_id: g.node.read_queue_tokens for load, g in prefill.items()}
             best = choose_prefill_engine(prefill, queues, self.limits)
             if best is None:
@@ -146,7 +164,7 @@ def decide_both(drawn, data):
     both = (core, plain)
     submitted = []
     for _ in range(data.draw(st.integers(1, 12))):
-        event = data.draw(st.sampled_from(["submit", "submit", "reports", "report", "cancel", "remove"]))
+        event = data.draw(st.sampled_from(EVENTS))
         if event == "submit":
             known = {request.request_id for request in submitted}
             requests = [request for request in data.draw(drawn.waiting) if request.request_id not in known]
@@ -170,6 +188,14 @@ def decide_both(drawn, data):
             name = data.draw(st.sampled_from(NAMES))
             for scheduler in both:
                 scheduler.remove_group(name)
+        elif event in ("drain", "undrain"):
+            name = data.draw(st.sampled_from(NAMES))
+            for scheduler in both:
+                getattr(scheduler, f"{event}_group")(name)
+        elif event == "policy":
+            policy = load_policy(data.draw(policies))
+            for scheduler in both:
+                scheduler.set_policy(policy)
         decided = []
         most, more = data.draw(st.sampled_from([1, 3, 10**6])), True
         while more:

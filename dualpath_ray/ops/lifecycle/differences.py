@@ -1,0 +1,29 @@
+"""How two configurations differ, key by key. Pure."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from dualpath_ray.config.cluster import ClusterConfig
+
+
+def differences(there: ClusterConfig, here: ClusterConfig) -> list[str]:
+    """A clause for each key that has another value, in the order of the model."""
+    theirs, ours = dict(_flat(there.model_dump())), dict(_flat(here.model_dump()))
+    keys = [*ours, *(key for key in theirs if key not in ours)]
+    return [
+        f"{key} is {_shown(theirs.get(key))} there and {_shown(ours.get(key))} in the file"
+        for key in keys
+        if theirs.get(key) != ours.get(key)
+    ]
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, each in value.items():
+        if isinstance(each, dict):
+            yield from _flat(each, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", each
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else str(value)

@@ -1,0 +1,25 @@
+"""The status of a running system, now or again and again."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from dualpath_ray.cluster.attach import the_system
+from dualpath_ray.cluster.status import take_sample
+from dualpath_ray.ops.lifecycle.status import status_of
+
+
+def statuses(name: str | None, interval_s: float, forever: bool) -> Iterator[dict[str, Any]]:
+    """One, or one every ``interval_s``: rates are means over that time.
+
+    Raises: ConfigError when there is no such system; SystemDiedError when its scheduler is gone.
+    """
+    name = the_system(name)
+    before = take_sample(name)
+    while True:
+        time.sleep(interval_s)
+        now = take_sample(name)
+        yield status_of(before, now, name)
+        if not forever:
+            return
+        before = now
