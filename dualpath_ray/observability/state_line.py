@@ -30,6 +30,8 @@ def node_line(now: Reading, before: Reading | None) -> Sequence[str]:
     ]
     if status["load_failures"]:
         parts.append(f"{status['load_failures']} blocks failed to load")
+    if status["write_failures"]:
+        parts.append(f"{status['write_failures']} blocks not stored ({status['last_write_error']})")
     if not status["can_read"]:
         parts.append("cannot read the store")
     return [*chain.from_iterable(nics), *parts]

@@ -87,13 +87,15 @@ def test_nothing_is_read_where_nothing_is_wanted(monkeypatch, off):
 
 def test_each_kind_of_actor_has_a_line(tmp_path):
     with statuses.node_core() as core:
-        before = Reading(0.0, {**statuses.node_status(core, 0.0)})
+        before = Reading(0.0, statuses.node_status(core, 0.0))
+        troubles = {"lost_slots": 1, "can_read": False, "load_failures": 2}
+        troubles |= {"write_failures": 3, "last_write_error": "the disk is full"}
         statuses.carry(core, 3000, 0.0)
-        now = Reading(2.0, {**statuses.node_status(core, 2.0), "lost_slots": 1, "can_read": False, "load_failures": 2})
+        now = Reading(2.0, {**statuses.node_status(core, 2.0), **troubles})
     line = ", ".join(ray_export.NODE.line(now, before))
     assert line == (
         "snic in 0.0 MB/s (100% busy) with 2.9 KiB waiting, 4 of 4 slots free, 1 lost, 0 requests, read queue 0 tokens, "
-        "write-back 0 blocks, 2 blocks failed to load, cannot read the store"
+        "write-back 0 blocks, 2 blocks failed to load, 3 blocks not stored (the disk is full), cannot read the store"
     )
     scheduler = statuses.scheduler()
     scheduler.submit([statuses.request("a")])
