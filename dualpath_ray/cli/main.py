@@ -10,6 +10,7 @@ from dualpath_ray.cli.bench import bench
 from dualpath_ray.cli.calibrate import calibrate
 from dualpath_ray.cli.change import drain, scale, set_, undrain
 from dualpath_ray.cli.config import config
+from dualpath_ray.cli.dashboards import dashboards
 from dualpath_ray.cli.demo import demo
 from dualpath_ray.cli.doctor import doctor
 from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
@@ -48,6 +49,7 @@ cli.add("operate", undrain)
 cli.add("operate", logs)
 cli.add("operate", debug_bundle)
 cli.add("operate", down)
+cli.add("operate", dashboards)
 cli.add("plan", plan)
 cli.add("plan", simulate)
 cli.add("plan", calibrate)

@@ -87,6 +87,12 @@ class RaySession:
             self._temp_dir = None
 
 
+def metrics_endpoints() -> list[str]:
+    """Of every Ray node: where its metrics, and those of our actors on it, are read."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return [f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in alive]
+
+
 @contextmanager
 def _saying(what: str, remedy: str) -> Iterator[None]:
     """Ray's own error becomes one sentence."""

@@ -100,6 +100,16 @@ class DecodeLoop:
     def stop(self) -> None:
         self.inbox.put(None)
 
+    @property
+    def num_requests(self) -> int:
+        """That are here and have not ended."""
+        return len(self._requests)
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens whose KV the engine holds, the prompt once for each sample."""
+        return sum(s.kv_tokens for r in list(self._requests.values()) for s in list(r.sequences))
+
     # the loop --------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:

@@ -98,8 +98,8 @@ class PrefillLoop:
         self._stopped = False
         self.overlapped_pairs = self.layer_pairs = 0
         self.stall_s = 0.0
-        self.num_batches = self.computed_tokens = 0
-        self.compute_s = 0.0
+        self.num_batches = self.computed_tokens = self.batch_requests = 0
+        self.compute_s = self.predicted_s = 0.0  # the latter: attention of a layer, which the quota limits
 
     # called from other threads ---------------------------------------------------------------------------------------
 
@@ -109,6 +109,11 @@ class PrefillLoop:
             self.inbox.put(message)
         elif (kv := self._loading.get(message.batch)) is not None:
             kv.on_layer_in(message)
+
+    @property
+    def num_requests(self) -> int:
+        """That are here and not handed over."""
+        return len(self._requests)
 
     def stop(self) -> None:
         self.inbox.put(None)
@@ -258,6 +263,8 @@ class PrefillLoop:
             self.stall_s += batch.kv.times.stall_s
         self.num_batches += 1
         self.computed_tokens += sum(n for _, n in batch.parts)
+        self.batch_requests += len(batch.parts)
+        self.predicted_s += sum(self.predictor.predict_s(r.done_tokens - n, n) for r, n in batch.parts)
         self.compute_s += time.monotonic() - started
 
     def _hand_over(self, running: _Running, first: list[list[float]], now_s: float) -> None:

@@ -200,6 +200,7 @@ class PrefillSide:
         assert opened is not None
         most = self._context.pool.num_usable
         if len(opened.hit_keys) > most:  # lost slots do not come back, and a shorter hit is right, too
+            self._reads.count_no_room(len(opened.hit_keys) - most)
             hit, being_written = opened.hit_keys[:most], opened.being_written[:most]
             source.opened = opened = replace(opened, hit_keys=hit, being_written=being_written)
         if not opened.hit_keys:
