@@ -26,6 +26,7 @@ from dualpath_ray.cli.reproduce import reproduce
 from dualpath_ray.cli.rollout import rollout
 from dualpath_ray.cli.simulate import simulate
 from dualpath_ray.cli.status import status
+from dualpath_ray.cli.trace import trace
 from dualpath_ray.cli.up import down, up
 
 
@@ -60,6 +61,7 @@ cli.add("plan", fabric)
 cli.add("plan", kuberay)
 cli.add("measure", bench)
 cli.add("measure", explain)
+cli.add("measure", trace)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

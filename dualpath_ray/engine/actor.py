@@ -244,6 +244,15 @@ class _Engine(ABC):
         """A client closes."""
         self._events.leave(client_id)
 
+    def request_spans(self, request_id: str) -> list[dict[str, Any]]:
+        """What was done here for a request, as far back as is kept (``SpanLog.of``)."""
+        place = f"{self._spec.node}/e{self._spec.engine}"
+        return [{**span, "place": place} for span in (self._loop.spans.of(request_id) if self._loop else [])]
+
+    def request_facts(self, request_id: str) -> dict[str, Any] | None:
+        """When each stage of a request that ended here was over, and its bytes; None when it is not known any more."""
+        return self._events.facts.get(request_id)
+
     def num_events(self) -> int:
         """Step events that no client has asked for yet."""
         return self._events.num_waiting

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dualpath_ray.base.span_log import Span, SpanLog
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.engine.adapter import Adapter
 from dualpath_ray.engine.memory import BatchKv, PrefillMemory
@@ -98,6 +99,7 @@ class PrefillLoop:
         self._stopped = False
         self.overlapped_pairs = self.layer_pairs = 0
         self.stall_s = 0.0
+        self.spans = SpanLog()
         self.num_batches = self.computed_tokens = self.batch_requests = 0
         self.compute_s = self.predicted_s = 0.0  # the latter: attention of a layer, which the quota limits
 
@@ -241,6 +243,9 @@ class PrefillLoop:
             ]
             first[request.request_id] = [[token, logprob] for token, logprob in picks]
         del self._loading[batch.number]
+        requests = tuple(running.request.request_id for running, _ in parts)
+        for layer, (start_s, stop_s) in enumerate(batch.kv.times.compute):
+            self.spans.add(Span("prefill_layer", start_s, stop_s, requests, "", layer))
         for running, count in parts:
             running.loaded_tokens += running.done_tokens
             running.done_tokens += count

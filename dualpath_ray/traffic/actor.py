@@ -429,6 +429,10 @@ class TrafficManager:
         spans = list(reads.spans)
         return spans[max(0, after - (reads.num_reads - len(spans))) :]
 
+    def request_spans(self, request_id: str) -> list[dict[str, Any]]:
+        """What was done here for a request, as far back as is kept (``SpanLog.of``)."""
+        return self._core.context.spans.of(request_id)
+
     def leases(self) -> list[tuple[int, str, int]]:
         """(slot, owner, attempt) of every live lease."""
         return BufferPool(self._segment).leases()

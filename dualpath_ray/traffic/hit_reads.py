@@ -87,7 +87,15 @@ class HitReads:
         fresh: list[ResidentBlock] = []
         late: list[ResidentBlock] = []
 
+        asked_s, context = self._context.now_s, self._context
+
         def over() -> None:
+            nbytes = sum(block.read_bytes for block in (*fresh, *late))
+            shared = len(blocks) - len(fresh) - len(late)
+            first_failed = next((block.failed for block in blocks if block.failed), "")
+            note = f"{len(blocks)} blocks{f', {shared} of them read for others' if shared else ''}"
+            note += f"; the first that failed: {first_failed}" if first_failed else ""
+            context.span("kv_read", asked_s, [owner], context.snic, Direction.IN, nbytes=nbytes, note=note)
             if self.load_failures:
                 self._count_recomputed(blocks)
             done(blocks, sum(block.read_bytes for block in (*fresh, *late)))

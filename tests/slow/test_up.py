@@ -106,6 +106,29 @@ def test_rollouts_on_the_running_system_and_the_switch(operator: Operator) -> No
     assert "write KEY=VALUE" in operator.says("set", "read_path", code=2)
 
 
+def test_a_request_is_traced_over_all_nodes_and_layers(operator: Operator) -> None:
+    results = operator.home / "scheduled"
+    last = json.loads((results / "decisions.jsonl").read_text().splitlines()[-1])
+    file = operator.home / "trace.json"
+    said = operator.says("trace", last["request_id"], "--out", str(file))
+    for words in (
+        "replay: the same inputs give the same decision",
+        "hit read from storage",
+        "prefill, to the first token",
+    ):
+        assert words in said
+    assert "recomputed: nothing" in said
+    events = [event for event in json.loads(file.read_text())["traceEvents"] if event["ph"] == "X"]
+    layers = {(event["cat"], event["args"].get("layer")) for event in events}
+    num_layers = len({layer for name, layer in layers if name == "prefill_layer"})
+    assert num_layers > 1
+    for name in ("prefill_layer", "kv_out"):
+        assert {layer for cat, layer in layers if cat == name} == set(range(num_layers))
+    by_name = {event["cat"] for event in events}
+    assert {"kv_read", "kv_out", "prefill_layer", "decode_step"} <= by_name
+    assert "knows of none" in operator.says("trace", "nobody", code=2)
+
+
 def test_scale_and_drain(operator: Operator) -> None:
     said = operator.says("scale", "--decode", "2")
     assert "d1: joined" in said and "uptest: 1P2D" in said
