@@ -1,7 +1,7 @@
 """A real Prometheus scrapes a live cluster: every query of every panel and alert is run against it.
 
 Needs prometheus and promtool (Debian: prometheus; `.ci/run` unpacks it). Grafana is in no Debian package: its dashboard is
-checked query by query.
+checked query by query, and of Grafana itself there is no more here than what says that it is well.
 """
 
 import json
@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -18,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,19 @@ def until(what: Callable[[], Any], within_s: float) -> Any:
     return found
 
 
+class GrafanaIsWell(BaseHTTPRequestHandler):
+    """What Ray's dashboard asks before it shows its Metrics tab."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/api/health" else 404)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(b'{"database": "ok"}')
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not into the test's output."""
+
+
 @dataclass
 class Live:
     """A Ray head, a system that works on it, and a Prometheus."""
@@ -103,8 +118,13 @@ def live() -> Iterator[Live]:
         "RAY_enable_metrics_collection": "1",
         "RAY_metrics_report_interval_ms": str(1000 * INTERVAL_S),
         "PYTHONPATH": str(ROOT),
+        "RAY_PROMETHEUS_HOST": f"http://127.0.0.1:{prometheus}",
     }
     with ExitStack() as clean:
+        grafana = clean.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), GrafanaIsWell))
+        threading.Thread(target=grafana.serve_forever, daemon=True).start()
+        clean.callback(grafana.shutdown)
+        env["RAY_GRAFANA_HOST"] = f"http://127.0.0.1:{grafana.server_port}"
         clean.callback(shutil.rmtree, temp, ignore_errors=True)
 
         def begin(name: str, command: list[str], **more: Any) -> "subprocess.Popen[bytes]":
@@ -216,6 +236,20 @@ def test_every_query_of_every_panel_returns_data(live: Live) -> None:
 
     until(lambda: not empty(), 20)
     assert empty() == []
+
+
+def test_the_metrics_tab_embeds_the_dashboard_that_has_our_row(live: Live) -> None:
+    """The tab's frame shows the dashboard with this uid, whole, in the Grafana and with the data source named here."""
+    told = json.loads(live.ray("/api/grafana_health"))["data"]
+    theirs = json.loads((live.session / "metrics/grafana/dashboards/default_grafana_dashboard.json").read_text())
+    assert told["dashboardUids"]["default"] == theirs["uid"] and told["sessionName"] == live.session.name
+    assert [panel["title"] for panel in theirs["panels"][:2]] == ["DualPath", "SNIC utilisation"]
+    assert all(panel["datasource"] == "${datasource}" for panel in theirs["panels"] if panel["type"] == "timeseries")
+    (source,) = yaml.safe_load((live.session / "metrics/grafana/provisioning/datasources/default.yml").read_text())[
+        "datasources"
+    ]
+    assert (source["name"], source["url"]) == (told["dashboardDatasource"], live.prometheus)
+    assert json.loads(live.ray("/api/prometheus_health"))["result"] is True
 
 
 def test_every_expression_of_every_alert_returns_data(live: Live) -> None:
