@@ -101,7 +101,11 @@ def format_bytes(count: float) -> str:
 
 def format_rate(bps: float) -> str:
     """Bits per second as megabytes per second: ``48e6 -> '6.0 MB/s'``."""
-    per_s = bytes_per_s(bps)
+    return format_bytes_per_s(bytes_per_s(bps))
+
+
+def format_bytes_per_s(per_s: float) -> str:
+    """``6e6 -> '6.0 MB/s'``."""
     return f"{per_s / 1e9:.1f} GB/s" if per_s >= 1e9 else f"{per_s / 1e6:.1f} MB/s"
 
 

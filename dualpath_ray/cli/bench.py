@@ -128,6 +128,23 @@ def overhead(config: Path, pairs: int, as_json: bool, out: Path) -> None:
 
 
 @bench.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("cluster_configs/laptop_fast_1p1d.yaml"),
+    show_default=True,
+    help="A system whose storage NICs are no bottleneck.",
+)
+@click.option("--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Interleaved pairs of runs.")
+@_results("metrics")
+def metrics(config: Path, pairs: int, as_json: bool, out: Path) -> None:
+    """What exporting metrics and state lines costs: CPU seconds a turn, with them over without; ten minutes."""
+    from dualpath_ray.bench.metrics import run
+
+    _print(run(config, pairs, out, lambda line: click.echo(line, err=as_json)), as_json)
+
+
+@bench.command()
 @_config_dir("Holds laptop_1p1d.yaml, laptop_1p2d.yaml and laptop_2p1d.yaml.")
 @_results("prediction")
 def prediction(config_dir: Path, as_json: bool, out: Path) -> None:

@@ -9,14 +9,15 @@ from dualpath_ray.cli.errors import FAILED, OK
 
 
 @click.command(short_help="Check this machine, and a configuration on it.")
-@click.option("--config", type=click.Path(path_type=Path), help="Check what this configuration needs, too.")
+@click.argument("config", type=click.Path(path_type=Path), required=False)
 @click.option("--address", help="Check that this Ray cluster answers.  [default: RAY_ADDRESS]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(config: Path | None, address: str | None, as_json: bool) -> int:
-    """Show GPUs, NICs and which roles they would get; check shared memory, store, transports, torch and Ray.
+    """Show GPUs, NICs and which roles they would get; check memory, store, transports, torch, Ray, its nodes and labels.
 
-    A line a check: ok, warning (it runs, but not as well as it could) or error, with what to do. The exit code is 1 when
-    there is an error. Nothing is started, and neither GPU nor Ray is needed.
+    With CONFIG, what that needs. A line a check: ok, warning (it runs, but not as well as it could) or error, with what to
+    do. The exit code is 0 when the configuration can run here, 1 when there is an error. Nothing is started, and neither GPU
+    nor Ray is needed.
     """
     from dualpath_ray.ops.doctor import report
     from dualpath_ray.ops.doctor.check import has_error, lines

@@ -10,6 +10,7 @@ from dualpath_ray.cli.bench import bench
 from dualpath_ray.cli.calibrate import calibrate
 from dualpath_ray.cli.change import drain, scale, set_, undrain
 from dualpath_ray.cli.config import config
+from dualpath_ray.cli.dashboards import dashboards
 from dualpath_ray.cli.demo import demo
 from dualpath_ray.cli.doctor import doctor
 from dualpath_ray.cli.errors import clean_up_when_terminated, exit_code_of
@@ -25,6 +26,7 @@ from dualpath_ray.cli.reproduce import reproduce
 from dualpath_ray.cli.rollout import rollout
 from dualpath_ray.cli.simulate import simulate
 from dualpath_ray.cli.status import status
+from dualpath_ray.cli.trace import trace
 from dualpath_ray.cli.ui import ui
 from dualpath_ray.cli.up import down, up
 
@@ -50,6 +52,7 @@ cli.add("operate", undrain)
 cli.add("operate", logs)
 cli.add("operate", debug_bundle)
 cli.add("operate", down)
+cli.add("operate", dashboards)
 cli.add("plan", plan)
 cli.add("plan", simulate)
 cli.add("plan", calibrate)
@@ -60,6 +63,7 @@ cli.add("plan", fabric)
 cli.add("plan", kuberay)
 cli.add("measure", bench)
 cli.add("measure", explain)
+cli.add("measure", trace)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

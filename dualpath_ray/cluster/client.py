@@ -18,6 +18,7 @@ import ray
 from dualpath_ray.base.errors import DualPathError, RequestRefusedError, SystemDiedError
 from dualpath_ray.base.packed import PackedList
 from dualpath_ray.cluster.asking import ANSWER_S, ask, first_line, own_error
+from dualpath_ray.cluster.client_metrics import ClientMetrics
 from dualpath_ray.cluster.decisions import decisions_of
 from dualpath_ray.cluster.plan import named
 from dualpath_ray.cluster.submitter import Submitter
@@ -152,6 +153,8 @@ class Generation:
             self.error = error
             self._done.set()
         self._stream.put(None)
+        reason = "failed" if error is not None else self.samples[0].finish_reason
+        self._client.metrics.ended(self.request.trajectory_id, self.facts["submit_s"], self.token_times_s, reason)
         if self._on_end is not None:
             try:
                 self._on_end(self)
@@ -176,6 +179,7 @@ class Client:
         self._next = 0
         self._failure: DualPathError | None = None
         self._closed = threading.Event()
+        self.metrics = ClientMetrics(self._plan.export_settings(system.name))
         self._submitter = Submitter(self._submit, self._plan.config.scheduler.fetch_interval_s)
         self._polled: set[Any] = set()  # engines
         self._threads = [threading.Thread(target=self._watch, name="watch", daemon=True)]
@@ -245,6 +249,7 @@ class Client:
         with self._lock:
             self._check_alive()  # else nobody would tell this request of a death that came meanwhile
             self._running[request_id] = generation
+        self.metrics.submitted(trajectory_id, submit_s)
         generation.submitted = self._submitter.put(request)
         return generation
 
@@ -331,6 +336,7 @@ class Client:
 
     def end_trajectory(self, trajectory_id: str) -> None:
         """No further turn will come: its blocks may be evicted before others."""
+        self.metrics.trajectory_ended(trajectory_id)
         self._index.each("end_trajectories", [trajectory_id])
 
     def update_weights(self, version: int) -> None:
@@ -468,6 +474,7 @@ class Client:
         """End this client's threads. Requests under way go on without their pins: an evicted block is recomputed."""
         self._closed.set()
         self._submitter.close()
+        self.metrics.close()
         with self._lock:
             running = list(self._running)
             self._running.clear()

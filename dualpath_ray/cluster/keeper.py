@@ -32,6 +32,10 @@ class Keeper:
         self._retry_s = 0.0
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
+    def __repr__(self) -> str:
+        """Shown in the Ray dashboard's actor table."""
+        return f"Keeper of {self._name}"
+
     def start(self, plan: SystemPlan, keep_store: bool = False, empty_store: bool = False) -> None:
         """Start the system, detached. Raises: as ``start_system``."""
         with self._changing:

@@ -61,6 +61,7 @@ def start_local_ray(num_cpus: int, num_gpus: int) -> LocalRay:
     log = file.with_suffix(".log")
     command = [_ray(), "start", "--head", "--block", "--port=0", f"--num-cpus={num_cpus}", f"--num-gpus={num_gpus}"]
     command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=true", "--disable-usage-stats"]
+    command += ["--dashboard-agent-listen-port=0"]  # any: another Ray of this machine may have the usual one
     environment = {**os.environ, "RAY_AUTH_MODE": "token"}
     # Without the user's token, which Ray keeps in the home folder, it would let anybody in.
     subprocess.run([_ray(), "get-auth-token", "--generate"], capture_output=True, timeout=_START_S, check=False)

@@ -26,6 +26,7 @@ from dualpath_ray.cluster.leftovers import temporary_dir
 from dualpath_ray.engine.device import num_cuda_devices
 
 ROLE_LABEL = "dualpath-role"  # prefill, decode or storage; where no Ray node has it, any will do
+_REACH_S = 5.0
 _HEAD = "node:__internal_head__"  # a resource that Ray gives the head node
 OBJECT_STORE_BYTES = 96 * 2**20  # KV never goes there: control messages only
 
@@ -86,6 +87,12 @@ class RaySession:
             self._temp_dir = None
 
 
+def metrics_endpoints() -> list[str]:
+    """Of every Ray node: where its metrics, and those of our actors on it, are read."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return [f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in alive]
+
+
 @contextmanager
 def _saying(what: str, remedy: str) -> Iterator[None]:
     """Ray's own error becomes one sentence."""
@@ -135,9 +142,25 @@ def _check_reachable(address: str) -> None:
     if not colon or not port.isdigit():
         return  # "auto" and the like: Ray finds out at once
     try:
-        socket.create_connection((host, int(port)), 5).close()
+        socket.create_connection((host, int(port)), _REACH_S).close()
     except OSError as error:
         raise ConfigError(f"--address: no Ray cluster answers at {address} ({error.strerror or error})") from error
+    if not address.startswith("ray://") and "RAY_USE_TLS" not in os.environ and not _speaks_grpc(f"{host}:{port}"):
+        raise ConfigError(f"--address: what answers at {address} is no Ray cluster; name a running one")
+
+
+def _speaks_grpc(address: str) -> bool:
+    """As Ray's head does: whatever else listens there, Ray would talk to it for minutes."""
+    import grpc  # comes with ray[default]
+
+    channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+    try:
+        grpc.channel_ready_future(channel).result(timeout=_REACH_S)
+    except grpc.FutureTimeoutError:
+        return False
+    finally:
+        channel.close()
+    return True
 
 
 class Placement:

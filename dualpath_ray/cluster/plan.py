@@ -25,6 +25,7 @@ from dualpath_ray.engine.toy import is_large_shape
 from dualpath_ray.kv.keys import KeyScope
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import SHM_DIR, segment_bytes
+from dualpath_ray.observability.ray_export import ExportSettings
 from dualpath_ray.scheduler.read_side import load_policy
 from dualpath_ray.scheduler.state import FetchLimits
 from dualpath_ray.storage.load import store_factory
@@ -95,6 +96,11 @@ class SystemPlan:
         prefill, decode = self.config.prefill_nodes, self.config.decode_nodes
         return prefill * self.buffer_bytes(Role.PREFILL) + decode * self.buffer_bytes(Role.DECODE)
 
+    def export_settings(self, system: str) -> ExportSettings:
+        """What every actor and client is told about metrics and state lines."""
+        given = self.config.observability
+        return ExportSettings(system, given.metrics, given.metrics_interval_s, given.state_line_s)
+
     def node_spec(self, system: str, node: str, role: Role, store_root: str, store_spec: str) -> NodeSpec:
         """What the traffic manager of a node is told."""
         config, nic = self.config, self.config.node
@@ -134,6 +140,7 @@ class SystemPlan:
             least_io_depth=config.storage.io_depth or LEAST_IO_DEPTH,
             most_io_depth=config.storage.io_depth or MOST_IO_DEPTH,
             report_interval_s=config.scheduler.fetch_interval_s,
+            observe=self.export_settings(system),
         )
 
     def engine_spec(self, system: str, node: str, role: Role, engine: int) -> EngineSpec:
@@ -167,6 +174,7 @@ class SystemPlan:
             limits=limits,
             profile=EngineProfile(**config.profile) if config.profile else None,
             fetch_interval_s=scheduler.fetch_interval_s,
+            observe=self.export_settings(system),
         )
 
     def fetch_limits(self, profile: EngineProfile, snic_link_bytes_per_s: float | None = None) -> FetchLimits:

@@ -179,6 +179,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
             config.storage.capacity_bytes // config.storage.num_nodes,
             config.node.snic,
             system.store_stays,
+            plan.export_settings(system.name),
         )
         for i in range(config.storage.num_nodes)
     ]
@@ -202,6 +203,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         [(node, handles.role_of(node)) for node in handles.traffic],
         system.attachment(),
         first_fetch_within_s=_STARTUP_WAITS * timeout + ALONE_S,
+        observe=plan.export_settings(system.name),
     )
     _wire(system, progress)
 

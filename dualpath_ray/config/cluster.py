@@ -182,6 +182,16 @@ class StorageConfig(Section):
     mounts: dict[str, str] = Field(default_factory=dict, description="Node name -> path of the store on that node.")
 
 
+class ObservabilityConfig(Section):
+    """What a running system tells of itself."""
+
+    metrics: bool = Field(True, description="Every actor exports metrics through Ray (docs/metrics.md).")
+    metrics_interval_s: PositiveFloat = Field(5.0, description="Between two exports of an actor's metrics.")
+    state_line_s: NonNegativeFloat = Field(
+        10.0, description="Between two state lines in an actor's log; 0 writes none."
+    )
+
+
 class ClusterConfig(Section):
     """A system: P prefill nodes, D decode nodes, a model, and everything that has a default."""
 
@@ -203,6 +213,7 @@ class ClusterConfig(Section):
     engine: EngineConfig = EngineConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     storage: StorageConfig = StorageConfig()
+    observability: ObservabilityConfig = ObservabilityConfig()
     ui: UiConfig = UiConfig()
     hardware: str | None = Field(
         None, description="Hardware of a node for `simulate` and `plan`: hopper, ampere, blackwell, or a YAML file."

@@ -18,6 +18,7 @@ from dualpath_ray.engine.adapter import make_adapter
 from dualpath_ray.engine.collectives import Collectives
 from dualpath_ray.engine.decode import Cancel, DecodeLoop
 from dualpath_ray.engine.describe import ModelDescription
+from dualpath_ray.engine.device import gpu_name
 from dualpath_ray.engine.events import EventBuffer
 from dualpath_ray.engine.expert_round import GroupPlace
 from dualpath_ray.engine.group import GroupLeader, GroupMember
@@ -27,6 +28,7 @@ from dualpath_ray.engine.profile import EngineProfile
 from dualpath_ray.engine.request import EngineRequest, StepEvent
 from dualpath_ray.engine.timed import TimedAdapter, TimedSequences, is_timed
 from dualpath_ray.kv.segment import Segment, segment_path
+from dualpath_ray.observability.ray_export import DECODE, PREFILL, Exporter, ExportSettings
 from dualpath_ray.scheduler.state import Decision, GroupReport, Request
 from dualpath_ray.traffic.link import Link, link_path, read_all
 from dualpath_ray.traffic.messages import CollectiveDone, NodeState, Relay
@@ -59,6 +61,7 @@ class EngineSpec:
     limits: PrefillLimits
     profile: EngineProfile | None
     fetch_interval_s: float
+    observe: ExportSettings
 
 
 class _Engine(ABC):
@@ -93,6 +96,12 @@ class _Engine(ABC):
         self._group: GroupLeader | GroupMember | None = None
         self._collectives: Collectives | None = None
         self._group_store: GroupStore | None = None
+        self._exporter: Exporter | None = None
+        self._device = _device_name(spec.device)
+
+    def __repr__(self) -> str:
+        """Shown in the Ray dashboard's actor table."""
+        return f"{type(self).__name__} {self._spec.node}/e{self._spec.engine} on {self._device}"
 
     def warm_up(self) -> dict[str, Any]:
         """Run the first forwards and return the profile: the configured one, or a short one taken now."""
@@ -134,6 +143,9 @@ class _Engine(ABC):
         threading.Thread(target=self._run, name=f"{spec.role}-loop", daemon=True).start()
         if isinstance(self._group, GroupLeader):
             self._group.start()
+        source = PREFILL if spec.role is Role.PREFILL else DECODE
+        of = {"node": spec.node, "role": str(spec.role), "engine": f"{spec.node}/e{spec.engine}"}
+        self._exporter = Exporter(spec.observe, source, of, self.__repr__, self.status)
 
     def open_group(self, host: str) -> int:
         """Be where the engines of this role meet; the port. Raises: TransportError."""
@@ -149,6 +161,10 @@ class _Engine(ABC):
     def collective_times(self) -> list[tuple[float, float]]:
         """As of ``Collectives.take_times``."""
         return [] if self._collectives is None else self._collectives.take_times()
+
+    @abstractmethod
+    def status(self) -> dict[str, Any]:
+        """Counters, for displays, metrics and tests; none before ``start``."""
 
     @abstractmethod
     def _make_loop(self, segment: Segment) -> PrefillLoop | DecodeLoop:
@@ -228,6 +244,15 @@ class _Engine(ABC):
         """A client closes."""
         self._events.leave(client_id)
 
+    def request_spans(self, request_id: str) -> list[dict[str, Any]]:
+        """What was done here for a request, as far back as is kept (``SpanLog.of``)."""
+        place = f"{self._spec.node}/e{self._spec.engine}"
+        return [{**span, "place": place} for span in (self._loop.spans.of(request_id) if self._loop else [])]
+
+    def request_facts(self, request_id: str) -> dict[str, Any] | None:
+        """When each stage of a request that ended here was over, and its bytes; None when it is not known any more."""
+        return self._events.facts.get(request_id)
+
     def num_events(self) -> int:
         """Step events that no client has asked for yet."""
         return self._events.num_waiting
@@ -250,6 +275,8 @@ class _Engine(ABC):
     def stop(self) -> None:
         """End the threads."""
         self._stopping = True
+        if self._exporter is not None:
+            self._exporter.stop()
         if isinstance(self._group, GroupLeader):
             self._group.stop()
         if self._loop is not None:
@@ -295,7 +322,6 @@ class PrefillEngine(_Engine):
         self._link.send(message)
 
     def status(self) -> dict[str, Any]:
-        """Counters, for displays and tests."""
         loop = self._loop
         assert isinstance(loop, PrefillLoop)
         return {
@@ -307,6 +333,10 @@ class PrefillEngine(_Engine):
             "overlapped_pairs": loop.overlapped_pairs,
             "layer_pairs": loop.layer_pairs,
             "stall_s": loop.stall_s,
+            "batch_requests": loop.batch_requests,
+            "running_requests": loop.num_requests,
+            "predicted_s": loop.predicted_s,
+            "quota_s": loop.limits.quota_s,
             "cpu_s": sum(os.times()[:2]),
         }
 
@@ -344,16 +374,27 @@ class DecodeEngine(_Engine):
         self._loop.inbox.put(Cancel(request_id))
 
     def status(self) -> dict[str, Any]:
-        """Counters, for displays and tests."""
         loop = self._loop
         assert isinstance(loop, DecodeLoop)
         return {
             "engine": f"{self._spec.node}/e{self._spec.engine}",
             "num_steps": loop.num_steps,
             "generated_tokens": loop.generated_tokens,
+            "batch_requests": loop.generated_tokens,  # a sequence gets one token a step
+            "running_requests": loop.num_requests,
+            "kv_tokens": loop.kv_tokens,
+            "hbm_tokens": self._spec.hbm_tokens,
             "compute_s": loop.compute_s,
             "cpu_s": sum(os.times()[:2]),
         }
+
+
+def _device_name(device: str) -> str:
+    """For people: ``cpu``, or the GPU by Ray's number and its name."""
+    if device == "cpu":
+        return device
+    numbers = ", ".join(map(str, ray.get_gpu_ids()))
+    return f"GPU {numbers} ({gpu_name()})" if numbers else gpu_name()
 
 
 # Polls wait in threads of their own, one a client: were they to fill the default group, no ping or cancel could get in.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dualpath_ray.base.span_log import Span, SpanLog
 from dualpath_ray.engine.adapter import Adapter
 from dualpath_ray.engine.memory import DecodeMemory, Loading
 from dualpath_ray.engine.request import EngineRequest, StepEvent
@@ -88,6 +89,7 @@ class DecodeLoop:
         self._requests: OrderedDict[str, _Running] = OrderedDict()
         self._cancelled_early: deque[str] = deque(maxlen=1024)
         self._loading: deque[tuple[PromptComplete, Loading]] = deque()
+        self.spans = SpanLog()
         self.num_steps = self.generated_tokens = 0
         self.compute_s = 0.0
         self._next_want = 0
@@ -99,6 +101,16 @@ class DecodeLoop:
 
     def stop(self) -> None:
         self.inbox.put(None)
+
+    @property
+    def num_requests(self) -> int:
+        """That are here and have not ended."""
+        return len(self._requests)
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens whose KV the engine holds, the prompt once for each sample."""
+        return sum(s.kv_tokens for r in list(self._requests.values()) for s in list(r.sequences))
 
     # the loop --------------------------------------------------------------------------------------------------------
 
@@ -240,9 +252,12 @@ class DecodeLoop:
                 self._persist(running, sequence)
             self._check_end(running, sequence)
             self._finish_if_over(running)
+        stopped = time.monotonic()
+        requests = tuple(running.request.request_id for running, _ in active)
+        self.spans.add(Span("decode_step", started, stopped, requests, ""))
         self.num_steps += 1
         self.generated_tokens += len(active)
-        self.compute_s += time.monotonic() - started
+        self.compute_s += stopped - started
 
     def _check_end(self, running: _Running, sequence: _Sequence) -> None:
         params = running.request.params

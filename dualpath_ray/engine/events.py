@@ -2,12 +2,15 @@
 
 import threading
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from typing import Any
 
 from dualpath_ray.base.errors import SystemDiedError
 from dualpath_ray.base.types import CLIENT_SILENT_S
 from dualpath_ray.engine.request import StepEvent
+
+_MOST_FACTS = 10_000
 
 
 class EventBuffer:
@@ -22,9 +25,14 @@ class EventBuffer:
         self._events: dict[str, list[StepEvent]] = defaultdict(list)
         self._heard_s: dict[str, float] = {}
         self._forgotten: set[str] = set()
+        self.facts: OrderedDict[str, dict[str, Any]] = OrderedDict()  # of the last requests that ended here
 
     def emit(self, client_id: str, event: StepEvent) -> None:
         with self._changed:
+            if event.finished and event.facts:
+                self.facts[event.request_id] = dict(event.facts)
+                if len(self.facts) > _MOST_FACTS:
+                    self.facts.popitem(last=False)
             now = self._clock()
             self._heard_s.setdefault(client_id, now)
             for client in [c for c, heard in self._heard_s.items() if now - heard > CLIENT_SILENT_S]:

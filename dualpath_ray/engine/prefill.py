@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dualpath_ray.base.span_log import Span, SpanLog
 from dualpath_ray.base.types import ReadPath
 from dualpath_ray.engine.adapter import Adapter
 from dualpath_ray.engine.memory import BatchKv, PrefillMemory
@@ -98,8 +99,9 @@ class PrefillLoop:
         self._stopped = False
         self.overlapped_pairs = self.layer_pairs = 0
         self.stall_s = 0.0
-        self.num_batches = self.computed_tokens = 0
-        self.compute_s = 0.0
+        self.spans = SpanLog()
+        self.num_batches = self.computed_tokens = self.batch_requests = 0
+        self.compute_s = self.predicted_s = 0.0  # the latter: attention of a layer, which the quota limits
 
     # called from other threads ---------------------------------------------------------------------------------------
 
@@ -109,6 +111,11 @@ class PrefillLoop:
             self.inbox.put(message)
         elif (kv := self._loading.get(message.batch)) is not None:
             kv.on_layer_in(message)
+
+    @property
+    def num_requests(self) -> int:
+        """That are here and not handed over."""
+        return len(self._requests)
 
     def stop(self) -> None:
         self.inbox.put(None)
@@ -236,6 +243,9 @@ class PrefillLoop:
             ]
             first[request.request_id] = [[token, logprob] for token, logprob in picks]
         del self._loading[batch.number]
+        requests = tuple(running.request.request_id for running, _ in parts)
+        for layer, (start_s, stop_s) in enumerate(batch.kv.times.compute):
+            self.spans.add(Span("prefill_layer", start_s, stop_s, requests, "", layer))
         for running, count in parts:
             running.loaded_tokens += running.done_tokens
             running.done_tokens += count
@@ -258,6 +268,8 @@ class PrefillLoop:
             self.stall_s += batch.kv.times.stall_s
         self.num_batches += 1
         self.computed_tokens += sum(n for _, n in batch.parts)
+        self.batch_requests += len(batch.parts)
+        self.predicted_s += sum(self.predictor.predict_s(r.done_tokens - n, n) for r, n in batch.parts)
         self.compute_s += time.monotonic() - started
 
     def _hand_over(self, running: _Running, first: list[list[float]], now_s: float) -> None:

@@ -81,6 +81,7 @@ def summarize_run(run: RunRecord) -> dict[str, Any]:
         "decode_nodes": run.decode_nodes,
         "num_trajectories": len(set(text_column(run.turns, "trajectory_id"))),
         "num_turns": len(run.turns),
+        "num_parts": run.num_parts,
         "jct_s": run.jct_s,
         "ttft_s": _quantiles(column(run.turns, "ttft_s")),
         "ttst_s": _quantiles(column(run.turns, "ttst_s")[later]),

@@ -12,8 +12,10 @@ import ray
 from dualpath_ray.base.collector import calm_collector
 from dualpath_ray.base.packed import PackedList
 from dualpath_ray.base.types import Role
+from dualpath_ray.observability.ray_export import SCHEDULER, Exporter, ExportSettings
 from dualpath_ray.scheduler.bounded_log import BoundedLog
 from dualpath_ray.scheduler.core import SchedulerCore
+from dualpath_ray.scheduler.decision_counts import DecisionCounts
 from dualpath_ray.scheduler.read_side import load_policy
 from dualpath_ray.scheduler.state import Decision, FetchLimits, GroupReport, Request
 
@@ -43,6 +45,7 @@ class RequestScheduler:
         self._facts = facts
         self._awaited = {group_id for group_id, _ in groups}
         self._log = BoundedLog(max_logged_decisions)
+        self._counts = DecisionCounts()
         self._lock = threading.Lock()
         self._decided: dict[str, threading.Condition] = {}  # by group: there is something for it
         self._planning = False
@@ -143,7 +146,8 @@ class RequestScheduler:
     def status(self) -> dict[str, object]:
         """Queues, loads and counts, and the groups that planning still waits for."""
         with self._lock:
-            return {**self._core.status(), "awaited_groups": sorted(self._awaited), "cpu_s": sum(os.times()[:2])}
+            more = {"awaited_groups": sorted(self._awaited), "cpu_s": sum(os.times()[:2])}
+            return {**self._core.status(), **self._counts.status(), **more}
 
     def facts(self, known: int = -1) -> object:
         """What is to be known of the system by those who use it; None when they know it: ``known`` is its version."""
@@ -184,6 +188,7 @@ class RequestScheduler:
             return self._core.plan_some(decisions, _SLICE, _SHARED)
         finally:  # a policy may fail, but what was decided before stands
             self._log.extend(decisions)
+            self._counts.add(decisions)
             for group_id in {d.prefill_group for d in decisions} | {d.decode_group for d in decisions}:
                 if (decided := self._decided.get(group_id)) is not None:
                     decided.notify_all()
@@ -192,12 +197,20 @@ class RequestScheduler:
 class DetachedScheduler(RequestScheduler):
     """A scheduler that outlives its starter, but not its engines: nobody else would end it once its starter was killed."""
 
-    def __init__(self, *args: Any, first_fetch_within_s: float, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, first_fetch_within_s: float, observe: ExportSettings | None = None, **kwargs: Any
+    ) -> None:
         """Args: first_fetch_within_s: a system that is not up by then never will be; the rest as RequestScheduler."""
         super().__init__(*args, **kwargs)
+        self._system = observe.system if observe else ""
+        self._exporter = Exporter(observe, SCHEDULER, {}, self.__repr__, self.status) if observe else None
         self._heard_s = time.monotonic() + first_fetch_within_s - ALONE_S
         calm_collector()
         threading.Thread(target=self._end_when_alone, name="alone", daemon=True).start()
+
+    def __repr__(self) -> str:
+        """Shown in the Ray dashboard's actor table."""
+        return f"Scheduler of {self._system}"
 
     def _end_when_alone(self) -> None:
         while time.monotonic() - self._heard_s < ALONE_S:

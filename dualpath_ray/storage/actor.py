@@ -18,6 +18,7 @@ from dualpath_ray.base.nic_choice import AUTO, SNIC_KEY, named_device
 from dualpath_ray.base.nic_devices import read_devices
 from dualpath_ray.base.types import CLIENT_SILENT_S
 from dualpath_ray.kv.layout import KvLayout
+from dualpath_ray.observability.ray_export import STORAGE, Exporter, ExportSettings
 from dualpath_ray.storage.client import ABSENT, BEING_WRITTEN, COMMITTED
 from dualpath_ray.storage.index import BlockIndex, WriteEntry, WritePlan
 from dualpath_ray.storage.load import open_store
@@ -43,6 +44,7 @@ class StorageNode:
         capacity_bytes: int,
         snic: str = AUTO,
         stays: bool = True,
+        observe: ExportSettings | None = None,
     ) -> None:
         """Args: snic: the device on which readers reach this node; ``auto``: that of its Ray node's address.
         stays: the blocks outlive their system.
@@ -67,6 +69,11 @@ class StorageNode:
         self._deleting.update(excess)
         self._delete(excess)
         self._server = BlockServer(self._store, layout, address)
+        self._exporter = Exporter(observe, STORAGE, {"node": name}, self.__repr__, self.status) if observe else None
+
+    def __repr__(self) -> str:
+        """Shown in the Ray dashboard's actor table."""
+        return f"StorageNode {self.name.removeprefix('storage')} at {self._root}"
 
     def shard(self) -> Shard:
         """How readers reach the store: through its files where they see the same ones, else through this process."""

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,10 +27,12 @@ from dualpath_ray.base.nic_choice import (
 )
 from dualpath_ray.base.nic_devices import address_towards, read_devices
 from dualpath_ray.base.types import Role, TrafficClass
-from dualpath_ray.base.units import bytes_per_s
+from dualpath_ray.base.units import bytes_per_s, format_bytes_per_s
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader, seal
 from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
+from dualpath_ray.observability.latency import StoreLatency
+from dualpath_ray.observability.ray_export import NODE, Exporter, ExportSettings
 from dualpath_ray.storage.client import ShardedIndex
 from dualpath_ray.storage.io_pool import IoPool
 from dualpath_ray.storage.port import read_verified
@@ -96,6 +98,7 @@ class NodeSpec:
     least_io_depth: int
     most_io_depth: int
     report_interval_s: float
+    observe: ExportSettings
 
 
 def traffic_name(node: str) -> str:
@@ -166,9 +169,19 @@ class TrafficManager:
         self._left: set[Link] = set()  # of peers that have left the system: their end is no failure
         self._failure: DualPathError | None = None
         self._stopping = False
+        of = {"node": spec.node, "role": str(spec.role)}
+        self._latency = StoreLatency({"system": spec.system, **of})
         self._server = listen(link_path(spec.system, spec.node), self._on_engine)
         self._listener = NodeListener(address, self._on_node)
         self._runner.start()
+        self._exporter = Exporter(spec.observe, NODE, of, self.__repr__, self.status, self._latency.take)
+
+    def __repr__(self) -> str:
+        """Shown in the Ray dashboard's actor table: its NICs' devices, and their rate where they are emulated."""
+        spec = self._spec
+        snic = _nic_words([self._snic], spec.snic_in_bytes_per_s)
+        cnic = _nic_words(self._cnics, spec.cnic_bytes_per_s)
+        return f"TrafficManager {spec.node} (snic {snic}, cnic {cnic})"
 
     def _make_core(self) -> TrafficCore:
         spec, segment = self._spec, self._segment
@@ -339,15 +352,19 @@ class TrafficManager:
 
     def _read(self, effect: ReadBlock) -> None:
         slot = self._segment.slots[effect.slot]
+        started_s = time.monotonic()
         if self._spec.verify:
             read_verified(self._store, effect.key, slot, self._spec.layout)
         else:
             self._store.read(effect.key, slot)
+        self._latency.add("read", time.monotonic() - started_s)
 
     def _write(self, effect: WriteBlock) -> None:
         slot = self._segment.slots[effect.slot]
         seal(slot, SealedHeader(self._spec.layout, effect.weights_version, effect.key, effect.parent))
+        started_s = time.monotonic()
         self._store.write(effect.key, slot)
+        self._latency.add("write", time.monotonic() - started_s)
 
     def _index_call(self, effect: IndexCall) -> Future[Any]:
         if effect.method in ("commit", "abort"):
@@ -412,6 +429,10 @@ class TrafficManager:
         spans = list(reads.spans)
         return spans[max(0, after - (reads.num_reads - len(spans))) :]
 
+    def request_spans(self, request_id: str) -> list[dict[str, Any]]:
+        """What was done here for a request, as far back as is kept (``SpanLog.of``)."""
+        return self._core.context.spans.of(request_id)
+
     def leases(self) -> list[tuple[int, str, int]]:
         """(slot, owner, attempt) of every live lease."""
         return BufferPool(self._segment).leases()
@@ -435,6 +456,7 @@ class TrafficManager:
         self._segment.unlink()
         link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
         self._stopping = True
+        self._exporter.stop()
         self._runner.stop()
         self._server.close()
         self._listener.close()
@@ -445,6 +467,13 @@ class TrafficManager:
         self._transport.close()  # first: copies that are stuck end with it
         self._copy.shutdown(cancel_futures=True)
         self._store.close()
+
+
+def _nic_words(devices: Sequence[NicChoice], rate_bytes_per_s: float | None) -> str:
+    """For people. Args: devices: of NICs that share a rate; rate_bytes_per_s: emulated."""
+    names = "/".join(dict.fromkeys(device.name for device in devices if device.name))
+    emulated = f"emulated {format_bytes_per_s(rate_bytes_per_s)}" if rate_bytes_per_s else ""
+    return " ".join(part for part in (names, emulated) if part) or "on this host"
 
 
 def _link_rate(link: NicChoice | Carriers) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dualpath_ray.base.errors import DualPathError, TransportError
+from dualpath_ray.base.span_log import Span, SpanLog
 from dualpath_ray.base.types import TrafficClass
 from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.segment import BufferPool
@@ -46,6 +47,7 @@ class NodeContext:
         self._least_chunk_bytes = least_chunk_bytes
         self._has_store = can_read
         self._read_again_s = float("-inf")
+        self.spans = SpanLog()
         self.now_s = self.event_s = 0.0  # the latter: of what a NIC tells of, by its schedule
         self.outbox: list[Effect] = []
         self._callbacks: dict[int, Callback] = {}
@@ -191,6 +193,12 @@ class NodeContext:
                 self.now_s,
                 message.on_device,
             )
+
+    def span(
+        self, name: str, start_s: float, requests: Sequence[str], nic: Nic, direction: Direction, **more: Any
+    ) -> None:
+        """Something for these requests is over now. Args: more: fields of ``Span``."""
+        self.spans.add(Span(name, start_s, self.now_s, tuple(requests), nic[direction].name, **more))
 
     def poll_nics(self) -> bool:
         """Run the callbacks that are due; True when there were any."""

@@ -3,12 +3,12 @@
 A block that several requests of the node want is read once and shared while any of them holds it.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from dualpath_ray.base.errors import UnendedReadError
+from dualpath_ray.base.errors import BlockNotFoundError, CorruptBlockError, UnendedReadError
 from dualpath_ray.kv.segment import READY
 from dualpath_ray.traffic.context import NodeContext
 from dualpath_ray.traffic.effects import OpDone
@@ -25,7 +25,7 @@ class ResidentBlock:
     slot: int
     holders: int = 1
     settled: bool = False
-    failed: bool = False
+    failed: str = ""  # why it cannot be used; empty: it can
     unended: bool = False  # the device may write to the slot yet
     read_bytes: int = 0  # over the SNIC
     transfer: Transfer | None = None  # its read, once it is asked for
@@ -42,6 +42,8 @@ class HitReads:
         self.queued_blocks = 0
         self.read_bytes = self.num_reads = 0
         self.load_failures = 0
+        self.failed_blocks: Counter[str] = Counter()  # the same by cause
+        self.recomputed_tokens: Counter[str] = Counter()  # hits that ended early, by the cause of the first failure
         self.shared_blocks = 0
         self.spans: deque[tuple[float, float, int]] = deque(maxlen=100_000)  # (asked, done, bytes) of each block read
         self._suspects = IndexQueue(context, "suspect", self._on_checked)
@@ -85,7 +87,17 @@ class HitReads:
         fresh: list[ResidentBlock] = []
         late: list[ResidentBlock] = []
 
+        asked_s, context = self._context.now_s, self._context
+
         def over() -> None:
+            nbytes = sum(block.read_bytes for block in (*fresh, *late))
+            shared = len(blocks) - len(fresh) - len(late)
+            first_failed = next((block.failed for block in blocks if block.failed), "")
+            note = f"{len(blocks)} blocks{f', {shared} of them read for others' if shared else ''}"
+            note += f"; the first that failed: {first_failed}" if first_failed else ""
+            context.span("kv_read", asked_s, [owner], context.snic, Direction.IN, nbytes=nbytes, note=note)
+            if self.load_failures:
+                self._count_recomputed(blocks)
             done(blocks, sum(block.read_bytes for block in (*fresh, *late)))
 
         for key, written_later in zip(keys, being_written, strict=True):
@@ -118,7 +130,7 @@ class HitReads:
                 if ok:
                     self._read(block, self._context.now_s)
                 else:  # its writer gave up: it never was in the store, so there is nothing to take out of the index
-                    self._settle(block, failed=True)
+                    self._settle(block, failed="not_written")
 
         self._context.index("await_written", [b.key for b in blocks], done=written)
 
@@ -140,7 +152,7 @@ class HitReads:
             block.read_bytes = nbytes
             if error is not None:
                 self._suspects.add(block.key)
-            self._settle(block, failed=error is not None)
+            self._settle(block, failed=_cause(error))
 
         def read_done(event: OpDone) -> None:
             nonlocal error
@@ -169,11 +181,23 @@ class HitReads:
         if any(intact):
             self._context.reading_failed()
 
-    def _settle(self, block: ResidentBlock, failed: bool) -> None:
+    def count_no_room(self, num_blocks: int) -> None:
+        """A hit was cut by so many blocks, for which the pool has no slots any more."""
+        self.recomputed_tokens["no_room"] += num_blocks * self._context.layout.block_tokens
+
+    def _count_recomputed(self, blocks: Sequence[ResidentBlock]) -> None:
+        """What a request loses by failed blocks: the first of them and all after it."""
+        whole = verified_prefix(blocks)
+        if whole < len(blocks):
+            tokens = (len(blocks) - whole) * self._context.layout.block_tokens
+            self.recomputed_tokens[blocks[whole].failed] += tokens
+
+    def _settle(self, block: ResidentBlock, failed: str) -> None:
         block.settled, block.failed = True, failed
         self.queued_blocks -= 1
         if failed:
             self.load_failures += 1
+            self.failed_blocks[failed] += 1
             if self._resident.get(block.key) is block:
                 del self._resident[block.key]  # the next request asks the store again
         else:
@@ -193,6 +217,14 @@ class HitReads:
                     self._context.pool.lose([block.slot])
                 else:
                     self._context.pool.release([block.slot])
+
+
+def _cause(error: Exception | None) -> str:
+    """One of ``observability.metrics.LOAD_FAILURE_CAUSES``; empty without an error."""
+    if error is None:
+        return ""
+    kinds = {CorruptBlockError: "corrupt", BlockNotFoundError: "missing", UnendedReadError: "read_unended"}
+    return next((cause for kind, cause in kinds.items() if isinstance(error, kind)), "read_error")
 
 
 def verified_prefix(blocks: Sequence[ResidentBlock]) -> int:

@@ -256,6 +256,19 @@ class NicQueue:
                 part += min(now_s - self._free_at_s, self._took_s(heads[0].left_bytes))
         return busy + part, done + part * rate
 
+    def queued_by_class(self) -> dict[str, int]:
+        """``queued_bytes`` of each class that has any."""
+        out: dict[str, int] = {}
+        for lane, queue in enumerate(self._queues):
+            for transfer in queue:
+                if transfer.lane == lane:  # else it went on in another one
+                    out[transfer.traffic_class] = out.get(transfer.traffic_class, 0) + transfer.nbytes
+        return out
+
+    def lanes(self) -> dict[str, int]:
+        """Lane of each class; empty where a direction has none of its own."""
+        return {each: self._lanes.lane(each) for each in self._lanes.service_levels} if self._lanes else {}
+
     # the schedule ------------------------------------------------------------------------------------------------------
 
     @property

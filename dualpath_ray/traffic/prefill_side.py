@@ -32,6 +32,7 @@ from dualpath_ray.traffic.messages import (
     SourceGone,
     SourceReady,
 )
+from dualpath_ray.traffic.nic import Direction
 from dualpath_ray.transport.port import CopyBatch
 
 
@@ -200,6 +201,7 @@ class PrefillSide:
         assert opened is not None
         most = self._context.pool.num_usable
         if len(opened.hit_keys) > most:  # lost slots do not come back, and a shorter hit is right, too
+            self._reads.count_no_room(len(opened.hit_keys) - most)
             hit, being_written = opened.hit_keys[:most], opened.being_written[:most]
             source.opened = opened = replace(opened, hit_keys=hit, being_written=being_written)
         if not opened.hit_keys:
@@ -292,27 +294,33 @@ class PrefillSide:
                 for peer, moves in batch.moves.items()
                 if len(moves.staged_in.nbytes)
             ]
-            self._move_all(engine, batch, fetches, write=False, done=arrived(arrival))
+            self._move_all(engine, batch, fetches, Direction.IN, layer, arrived(arrival))
 
     def _move_all(
         self,
         engine: int,
         batch: _Batch,
         moves: list[tuple[tuple[str, int], CopyBatch]],
-        write: bool,
+        direction: Direction,
+        layer: int,
         done: Callable[[], None],
     ) -> None:
         """Run several transfers; ``done`` after the last, at once when there is none."""
-        left = len(moves)
+        left, context, started_s = len(moves), self._context, self._context.now_s
 
         def one_done() -> None:
             nonlocal left
             left -= 1
             if not left:
+                nbytes = sum(copy.total_bytes for _, copy in moves)
+                requests = [item.request_id for item, _ in batch.items]
+                name, cnic = ("kv_out" if write else "kv_in"), context.cnics[engine]
+                context.span(name, started_s, requests, cnic, direction, layer=layer, nbytes=nbytes)
                 done()
 
+        write = direction is Direction.OUT
         for (peer, peer_cnic), copy in moves:
-            self._context.transfer(peer, peer_cnic, engine, write, copy, one_done, batch.urgent_at_s)
+            context.transfer(peer, peer_cnic, engine, write, copy, one_done, batch.urgent_at_s)
         if not moves:
             done()
 
@@ -342,7 +350,7 @@ class PrefillSide:
             self._finish_if_over(key, batch)
             self._advance(message.engine)
 
-        self._move_all(message.engine, batch, pushes, write=True, done=through)
+        self._move_all(message.engine, batch, pushes, Direction.OUT, message.layer, through)
 
     def on_batch_done(self, message: BatchDone) -> None:
         key = (message.engine, message.batch)

@@ -37,7 +37,7 @@ class WriteBack:
 
     def __init__(self, context: NodeContext, max_blocks: int) -> None:
         self._context = context
-        self._max_blocks = max_blocks
+        self.max_blocks = max_blocks
         self.on_free: Callable[[], None] = nothing  # a slot became free: whoever waits for one may go on
         self._wanted: deque[tuple[str, int, Callable[[int], None]]] = deque()
         self._pending: list[_Handed] = []  # go to the index with its next call
@@ -49,6 +49,11 @@ class WriteBack:
         self.write_failures = 0
         self.last_error = ""
 
+    @property
+    def waiting_blocks(self) -> int:
+        """Full blocks that wait for a slot and a place in the queue."""
+        return len(self._wanted)
+
     def want_slot(self, owner: str, attempt: int, granted: Callable[[int], None]) -> None:
         """Ask for a slot to hand a block over; granted in order while the queue has room."""
         self._wanted.append((owner, attempt, granted))
@@ -56,7 +61,7 @@ class WriteBack:
 
     def grant_slots(self) -> None:
         """Call after slots became free."""
-        while self._wanted and self.writing_blocks < self._max_blocks:
+        while self._wanted and self.writing_blocks < self.max_blocks:
             owner, attempt, granted = self._wanted[0]
             slots = self._context.pool.lease(1, owner, attempt)
             if slots is None:

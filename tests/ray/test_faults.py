@@ -73,7 +73,10 @@ def test_bad_blocks_are_detected_recomputed_and_counted(parts: dict[str, str], t
             third = client.generate(prompt, GREEDY, "c")
             assert third.result(60)[0].token_ids == want
             assert third.facts["hit_blocks"] == 10, "what was recomputed is stored anew"
-        failures = sum(n["load_failures"] for n in system.status()["nodes"].values())
+        nodes = system.status()["nodes"].values()
+        failures = sum(n["load_failures"] for n in nodes)
+        assert failures == sum(sum(n["load_failures_by_cause"].values()) for n in nodes)
+        assert all(set(n["recomputed_tokens"]) <= {"corrupt", "missing"} for n in nodes)
         assert failures == 4, "one flipped, one truncated, two swapped"
         assert all(n["free_slots"] == n["num_slots"] for n in system.status()["nodes"].values())
 

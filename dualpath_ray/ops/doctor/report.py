@@ -1,19 +1,25 @@
 """``dualpath doctor``: all checks of this machine, and of a configuration on it."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.base.nic_choice import AUTO
+from dualpath_ray.base.nic_choice import AUTO, uses_rdma
 from dualpath_ray.base.nic_devices import HostDevices, address_towards, read_devices
 from dualpath_ray.base.types import Role
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.load import load_cluster
 from dualpath_ray.ops.doctor.check import Check, Level
+from dualpath_ray.ops.doctor.cluster import cluster_checks
 from dualpath_ray.ops.doctor.host import io_uring_check, shared_memory_check, shared_memory_check_of, store_check
+from dualpath_ray.ops.doctor.limits import locked_memory_check, port_check, rdma_check, token_check
 from dualpath_ray.ops.doctor.nics import gpu_checks, nic_checks, role_checks
 from dualpath_ray.ops.doctor.software import gpu_software_checks, ray_check, transport_checks
+
+if TYPE_CHECKING:
+    from dualpath_ray.cluster.plan import SystemPlan
 
 _FAR_AWAY = "8.8.8.8"  # nothing is sent: Ray looks for a node's address on the route to it too
 
@@ -25,14 +31,23 @@ def examine(config_file: Path | None, address: str | None) -> list[Check]:
     Raises: ConfigError when the file is no configuration.
     """
     config = load_cluster(config_file) if config_file else None
+    plan, broken = _plan(config, str(config_file))
     host = read_devices()
+    wanted = address or os.environ.get("RAY_ADDRESS")
+    ray = ray_check(wanted)
+    joins = bool(wanted) and ray.level is Level.OK
     return [
         *_device_checks(host, config),
-        *_config_checks(config, str(config_file)),
+        *_memory_checks(host, config, plan),
+        *broken,
+        *_store_checks(config),
         io_uring_check(),
         *transport_checks(config.transport if config else "auto"),
         *gpu_software_checks(len(host.gpus), config is not None and config.engine.device == "cuda"),
-        ray_check(address),
+        ray,
+        token_check(bool(wanted)),
+        port_check(not wanted),
+        *(cluster_checks(wanted, plan) if wanted and joins else []),
     ]
 
 
@@ -46,28 +61,36 @@ def _device_checks(host: HostDevices, config: ClusterConfig | None) -> list[Chec
     return [*gpu_checks(host), *nic_checks(host, roles), *found]
 
 
-def _config_checks(config: ClusterConfig | None, source: str) -> list[Check]:
-    """Shared memory, and the store where it is named."""
+def _plan(config: ClusterConfig | None, source: str) -> "tuple[SystemPlan | None, list[Check]]":
+    """The plan, where it can be made here, and what keeps it from that."""
     if config is None:
-        return [shared_memory_check()]
-    checks = [_buffers_check(config, source)]
-    path = config.storage.path
-    if path is not None and "://" not in path:
-        checks.append(store_check(Path(path).expanduser().resolve()))
-    return checks
-
-
-def _buffers_check(config: ClusterConfig, source: str) -> Check:
+        return None, []
     from dualpath_ray.cluster.plan import make_plan  # loads torch and Ray
     from dualpath_ray.engine.pull import is_on_hub
 
     try:
         if is_on_hub(config.model):
-            return shared_memory_check()  # a model that is not here yet: a run fetches it, this command does not
-        plan = make_plan(config, source)
+            return None, []  # a model that is not here yet: a run fetches it, this command does not
+        return make_plan(config, source), []
     except ConfigError as error:
-        return Check("configuration", str(error), Level.ERROR)
-    return shared_memory_check_of(max(map(plan.buffer_bytes, Role)), plan.shared_memory_bytes())
+        return None, [Check("configuration", str(error), Level.ERROR)]
+
+
+def _memory_checks(host: HostDevices, config: ClusterConfig | None, plan: "SystemPlan | None") -> list[Check]:
+    rdma = [str(nic.rdma) for nic in host.nics if nic.rdma_up]
+    named = config is not None and uses_rdma(config.transport) and config.node.cnic != [AUTO]
+    largest = max(map(plan.buffer_bytes, Role)) if plan is not None else None
+    shared = shared_memory_check()
+    if plan is not None and largest is not None:
+        shared = shared_memory_check_of(largest, plan.shared_memory_bytes())
+    over_rdma = bool(rdma) and (config is None or uses_rdma(config.transport) or config.transport == "auto")
+    return [shared, locked_memory_check(largest, over_rdma), rdma_check(rdma, named)]
+
+
+def _store_checks(config: ClusterConfig | None) -> list[Check]:
+    """Where the store is named, and is a directory."""
+    path = config.storage.path if config is not None else None
+    return [store_check(Path(path).expanduser().resolve())] if path is not None and "://" not in path else []
 
 
 def as_json(checks: list[Check]) -> list[dict[str, Any]]:

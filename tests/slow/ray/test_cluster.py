@@ -1,85 +1,20 @@
 """A Ray cluster of three nodes on this machine: logical nodes placed by labels, and the main job as a Ray job."""
 
 import json
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.ray.nodes import BIN, ROOT, cluster_environment, end, wait_up
+from tests.ray.nodes import BIN, Cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 CONFIG = "prefill_nodes: 1\ndecode_nodes: 1\nmodel: toy-llama\nblock_tokens: 16\nengine:\n  cpus: 1\n"
 # Random tokens: bytes of text share first blocks between trajectories, and who hits them is a matter of time.
 TRACE = ["--trace", "table2-32k", "--token-scale", "0.01", "--max-gen", "8"]
 FLAGS = [*TRACE, "--num-trajectories", "3", "--max-turns", "4", "--compare", "prefill_only,scheduled"]
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-
-
-class Cluster:
-    """A head and two workers, each a blocking ``ray start``; ending these processes ends the cluster."""
-
-    def __init__(self, temp: Path) -> None:
-        self.port, self.dashboard, self.client = free_ports(3)
-        self.env = cluster_environment()
-        self._logs = temp
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> None:
-        """The head, with two CPUs."""
-        self._start(
-            [
-                "--head",
-                f"--port={self.port}",
-                f"--dashboard-port={self.dashboard}",
-                f"--ray-client-server-port={self.client}",
-            ],
-            "storage",
-            "--num-cpus=2",
-            f"--temp-dir={self._logs / 'ray'}",
-        )
-        self.wait_up(1)
-
-    def join(self, role: str) -> None:
-        """One more node, with a CPU: one at a time, as two of one machine share the session's folder and can hang."""
-        self._start([f"--address=127.0.0.1:{self.port}"], role, "--num-cpus=1")
-        self.wait_up(len(self._processes))
-
-    def _start(self, args: list[str], role: str, *more: str) -> None:
-        log = (self._logs / f"{role}.log").open("wb")
-        command = [str(BIN / "ray"), "start", "--block", *args, f"--labels=dualpath-role={role}", *more]
-        command += ["--node-ip-address=127.0.0.1", "--dashboard-agent-listen-port=0", "--object-store-memory=100000000"]
-        self._processes.append(subprocess.Popen(command, env=self.env, stdout=log, stderr=log))
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def run(self, *command: str, timeout_s: float = 200) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-
-    def wait_up(self, num_nodes: int) -> None:
-        def run(script: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
-            return self.run(sys.executable, "-c", script, timeout_s=timeout_s)
-
-        wait_up(run, self.address, num_nodes, self._logs)
-
-    def stop(self) -> None:
-        end(self._processes)
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +37,7 @@ def test_a_submitted_job_gives_the_summary_of_the_command(cluster: Cluster, tmp_
         str(BIN / "dualpath"), "rollout", str(config), *FLAGS, "--out", str(local), "--address", cluster.address
     )
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
-    submitted = cluster.run(
-        str(BIN / "ray"), "job", "submit", f"--address=http://127.0.0.1:{cluster.dashboard}", "--working-dir=.", "--",
-        "python", "jobs/rollout.py", str(config), *FLAGS, "--out", str(job),
-        timeout_s=300,
-    )  # fmt: skip
+    submitted = cluster.submit("python", "jobs/rollout.py", str(config), *FLAGS, "--out", str(job))
     assert submitted.returncode == 0, submitted.stdout[-3000:] + submitted.stderr[-3000:]
     one, other = (json.loads((path / "summary.json").read_text()) for path in (local, job))
     assert one["tokens_identical"] and other["tokens_identical"]

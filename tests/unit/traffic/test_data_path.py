@@ -122,6 +122,10 @@ def _never(drivers: Drivers, faults: Faults) -> bool:
     return False
 
 
+def _loaded_hits(engine) -> dict[tuple[str, int], int]:
+    return getattr(engine, "loaded_hits", {})  # decode engines know them
+
+
 seeds = st.integers(0, 2**32)
 
 
@@ -139,6 +143,14 @@ def test_damaged_blocks_are_recomputed_and_counted_never_served(setup, seed, tra
     made = drive(setup, seed, trajectories, 3, Faults(damage=0.01, failing_write=0.003))
     assert all(tokens is not None for tokens in made.ended.values())
     assert made.total("load_failures") >= made.counts["failed read"]
+    causes = [node.core.status(made.now_s) for node in made.nodes.values()]
+    assert sum(sum(status["load_failures_by_cause"].values()) for status in causes) == made.total("load_failures")
+    loaded = {key: hit for node in made.nodes.values() for e in node.engines for key, hit in _loaded_hits(e).items()}
+    lost = sum(made.requests[key].hit_blocks - hit for key, hit in loaded.items())
+    recomputed = sum(sum(status["recomputed_tokens"].values()) for status in causes)
+    assert recomputed == lost * setup.layout.block_tokens, (
+        "a hit that ends early is computed again, and is counted once"
+    )
     assert made.total("write_failures") == made.counts["failed write"]
 
 
@@ -264,7 +276,9 @@ def test_a_hit_ends_before_the_first_damaged_block(path):
         assert made.ended["t0#1", 1] is not None
         decode = made.nodes["d0"].engines[0]
         assert decode.loaded_hits["t0#1", 1] == 4
-        assert made.total("load_failures") == 1
+        status = made.nodes["p0" if path is ReadPath.PE else "d0"].core.status(made.now_s)
+        assert status["load_failures"] == 1 and status["load_failures_by_cause"] == {"missing": 1}
+        assert status["recomputed_tokens"] == {"missing": 3 * made.setup.layout.block_tokens}
         made.submit("t1#1", [*context, 5], 2, path)  # the lost blocks were computed and stored again
         made.run()
         assert made.requests["t1#1", 1].hit_blocks == 7 and decode.loaded_hits["t1#1", 1] == 7
@@ -311,6 +325,8 @@ def test_a_hit_that_lost_slots_leave_no_room_for_is_cut(lost):
         made.run()
         assert None not in made.ended.values() and len(made.ended) == 3
         assert made.nodes["d0"].engines[0].loaded_hits["t1#1", 1] == 7 - lost
+        recomputed = made.nodes["p0"].core.status(made.now_s)["recomputed_tokens"]
+        assert recomputed["no_room"] == lost * made.setup.layout.block_tokens
         assert made.nodes["p0"].core.context.pool.num_free == 7 - lost
 
 

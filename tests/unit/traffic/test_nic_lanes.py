@@ -67,6 +67,18 @@ def test_the_link_is_never_idle_while_somebody_waits_and_never_faster_than_its_r
     assert queue.busy_until(ends[-1])[0] == pytest.approx(sum(by_class.values()) / RATE)
 
 
+@given(arrivals, st.floats(0, 1))
+def test_what_is_queued_is_told_by_class(arrivals, at):
+    queue = NicQueue("n0/cnic0/out", RATE, lanes=LANES)
+    for mark, (_, nbytes, traffic_class) in enumerate(arrivals):
+        transfer = queue.submit(mark, nbytes, traffic_class, 0.0)
+        if mark % 3 == 0 and traffic_class is KV:
+            queue.hurry(transfer, at / 2, 0.0)
+    queue.poll(at)
+    assert sum(queue.queued_by_class().values()) == queue.queued_bytes
+    assert set(queue.queued_by_class()) <= set(queue.lanes())
+
+
 @given(arrivals, polls)
 def test_a_lane_keeps_its_order_and_a_start_comes_before_its_end(arrivals, polls):
     _, events = run(arrivals, polls)

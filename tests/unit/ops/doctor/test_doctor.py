@@ -145,7 +145,7 @@ def test_a_configuration_is_checked_on_this_machine(capsys, tmp_path):
     config.write_text(
         yaml.safe_dump({**small, "node": {"snic": "eth99"}, "storage": {"path": str(tmp_path / "store")}})
     )
-    code, checks = doctor(capsys, "--config", str(config))
+    code, checks = doctor(capsys, str(config))
     found = {check["name"]: check for check in checks}
     assert code == 1
     assert found["node.snic"]["level"] == "error" and "has no network device eth99" in found["node.snic"]["says"]
@@ -154,5 +154,5 @@ def test_a_configuration_is_checked_on_this_machine(capsys, tmp_path):
 
 
 def test_a_file_that_is_no_configuration_is_bad_input(capsys, tmp_path):
-    assert run(["doctor", "--config", str(tmp_path / "none.yaml")]) == 2
+    assert run(["doctor", str(tmp_path / "none.yaml")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,40 @@
+"""What was done for one request, collected from every actor of a running system."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dualpath_ray.base.errors import ConfigError
+from dualpath_ray.cluster.asking import ask
+from dualpath_ray.cluster.attach import facts_of
+from dualpath_ray.cluster.decisions import decisions_of
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrace:
+    """A request's decision, the facts of its stages (None: it has not ended, or that is long ago) and its spans."""
+
+    decision: dict[str, Any]
+    facts: dict[str, Any] | None
+    spans: list[dict[str, Any]]  # fields of ``Span``; times of the wall clock, in order of their start
+    block_tokens: int
+
+
+def collect(name: str, request_id: str) -> RequestTrace:
+    """Args: request_id: or the start of it, when only one request that is still known starts so.
+
+    Raises: ConfigError when there is none, or more than one; SystemDiedError.
+    """
+    scheduler, facts = facts_of(name)
+    records = {record["request_id"]: record for record in decisions_of(scheduler, 0)}
+    found = [request_id] if request_id in records else [known for known in records if known.startswith(request_id)]
+    if len(found) != 1:
+        last = ", ".join(list(records)[-3:]) or "none"
+        what = f"{len(found)} requests start so" if found else f"{name} knows of none; the last ones are {last}"
+        raise ConfigError(f"request {request_id}: {what}")
+    record, handles = records[found[0]], facts.handles
+    asked = [actor.request_spans.remote(found[0]) for actor in (*handles.traffic.values(), *handles.engines.values())]
+    spans = [span for some in ask(asked, "an actor") for span in some]
+    engine = handles.decode.get(record["decode_engine"])
+    stages = ask(engine.request_facts.remote(found[0]), record["decode_engine"]) if engine is not None else None
+    block_tokens = facts.plan.config.block_tokens
+    return RequestTrace(record, stages, sorted(spans, key=lambda span: span["start_s"]), block_tokens)
