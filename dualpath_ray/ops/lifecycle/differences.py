@@ -1,19 +1,21 @@
 """How two configurations differ, key by key. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from dualpath_ray.config.cluster import ClusterConfig
 
+SCALED = ("prefill_nodes", "decode_nodes")  # what `dualpath scale` changes
 
-def differences(there: ClusterConfig, here: ClusterConfig) -> list[str]:
-    """A clause for each key that has another value, in the order of the model."""
+
+def differences(there: ClusterConfig, here: ClusterConfig, but: Collection[str] = ()) -> list[str]:
+    """A clause for each key that has another value, in the order of the model. Args: but: keys that may differ."""
     theirs, ours = dict(_flat(there.model_dump())), dict(_flat(here.model_dump()))
     keys = [*ours, *(key for key in theirs if key not in ours)]
     return [
         f"{key} is {_shown(theirs.get(key))} there and {_shown(ours.get(key))} in the file"
         for key in keys
-        if theirs.get(key) != ours.get(key)
+        if theirs.get(key) != ours.get(key) and key not in but
     ]
 
 
