@@ -3,6 +3,7 @@
 #   make run          set up once, then the demo: a real model, single path against dual path
 #   make test         set up once, then lint, types and tests
 #   make test-slow    what needs root or more time: network namespaces, Ray clusters, Ray's own channels
+#   make screenshots  needs Debian's chromium: the pictures of the live page in docs/pictures
 #   make test-netlab  needs root, and a quiet machine: several nodes over NICs that the kernel shapes, in two lanes
 #
 # PYTHON=python3.12           the interpreter (3.11 to 3.14) that .venv is made from
@@ -26,7 +27,7 @@ PYTEST_ARGS ?=
 # Quiet, and silent about packages of the interpreter that would want other versions: the venv's own do not touch them.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-warn-conflicts --disable-pip-version-check
 
-.PHONY: setup run test test-slow test-netlab lint clean
+.PHONY: setup run test test-slow test-netlab screenshots lint clean
 
 setup: $(STAMP)
 
@@ -72,7 +73,8 @@ lint: setup
 test: lint
 	@$(BIN)/python -m pytest tests --ignore=tests/slow --ignore=tests/netlab -q $(PYTEST_ARGS)
 
-# What needs more than a virtual environment, or more time: network namespaces (root, iproute2), Ray clusters and channels.
+# What needs more than a virtual environment, or more time: network namespaces (root, iproute2), Ray clusters and channels,
+# a browser (Debian's chromium).
 test-slow: setup
 	@$(BIN)/python -m pytest tests/slow tests/netlab -m "not timing" -q $(PYTEST_ARGS)
 
@@ -80,6 +82,10 @@ test-slow: setup
 # trips, speedup. Prints what it measures.
 test-netlab: setup
 	@$(BIN)/python -m pytest tests/netlab -q -s $(PYTEST_ARGS)
+
+# A real system under load, seen by a real browser; some five minutes.
+screenshots: setup
+	@$(BIN)/python -m tests.slow.ray.screenshots docs/pictures
 
 clean:
 	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis dualpath_ray.egg-info

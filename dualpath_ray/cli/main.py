@@ -27,6 +27,7 @@ from dualpath_ray.cli.rollout import rollout
 from dualpath_ray.cli.simulate import simulate
 from dualpath_ray.cli.status import status
 from dualpath_ray.cli.trace import trace
+from dualpath_ray.cli.ui import ui
 from dualpath_ray.cli.up import down, up
 
 
@@ -43,6 +44,7 @@ cli.add("try", doctor)
 cli.add("run", rollout)
 cli.add("operate", up)
 cli.add("operate", status)
+cli.add("operate", ui)
 cli.add("operate", set_)
 cli.add("operate", scale)
 cli.add("operate", drain)

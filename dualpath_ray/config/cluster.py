@@ -20,6 +20,7 @@ from pydantic import (
 from dualpath_ray.base.units import parse_bps, parse_bytes
 from dualpath_ray.config.fabric import FabricConfig
 from dualpath_ray.config.section import Section
+from dualpath_ray.config.ui import UiConfig
 
 Bps = Annotated[PositiveInt, BeforeValidator(parse_bps)]
 Bytes = Annotated[PositiveInt, BeforeValidator(parse_bytes)]
@@ -213,6 +214,7 @@ class ClusterConfig(Section):
     scheduler: SchedulerConfig = SchedulerConfig()
     storage: StorageConfig = StorageConfig()
     observability: ObservabilityConfig = ObservabilityConfig()
+    ui: UiConfig = UiConfig()
     hardware: str | None = Field(
         None, description="Hardware of a node for `simulate` and `plan`: hopper, ampere, blackwell, or a YAML file."
     )

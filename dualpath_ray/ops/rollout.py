@@ -14,6 +14,7 @@ from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.base.units import align_up
 from dualpath_ray.cluster.api import connect, start
 from dualpath_ray.cluster.attach import attach
+from dualpath_ray.cluster.page import page_address
 from dualpath_ray.cluster.placement import RaySession
 from dualpath_ray.cluster.plan import SystemPlan, check_machine, make_plan
 from dualpath_ray.cluster.rollout import Earlier, Progress, Rollout
@@ -346,6 +347,8 @@ def _system(plan: SystemPlan, options: RolloutOptions, said: Echo, afresh: bool)
     found = differences(system.plan.config, plan.config, but=SCALED)
     if found:
         raise ConfigError(f"{plan.source}: {options.system} runs with another configuration: {'; '.join(found)}")
+    if (page := page_address(options.system)) is not None:
+        said(f"live page: {page}")
     yield system
 
 

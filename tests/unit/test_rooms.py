@@ -15,7 +15,7 @@ NAME = PACKAGE.name
 
 _PURE = {"base", "models", "workload", "kv", "storage", "transport", "traffic", "scheduler"}
 _CLUSTER = _PURE | {"config", "observability", "engine"}
-_ALL = _CLUSTER | {"cluster", "ops", "simulator", "planning", "bench", "examples"}
+_ALL = _CLUSTER | {"cluster", "ui", "ops", "simulator", "planning", "bench", "examples"}
 MAY_IMPORT: dict[str, set[str]] = {
     "base": set(),
     "config": {"base"},
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scheduler": {"base"},
     "engine": {"base", "kv", "traffic", "scheduler"},
     "cluster": _CLUSTER,
+    "ui": _CLUSTER | {"cluster"},
     "ops": _CLUSTER | {"cluster"},
     "simulator": _PURE | {"config", "observability"},
     "planning": _PURE | {"config", "observability", "simulator"},
@@ -51,7 +52,7 @@ RAY_ADAPTERS = {"transport/collective.py", "transport/rdt.py", "transport/rdt_cu
 RAY_IN_FUNCTIONS = {"observability/ray_export.py"}
 # What decides gets time as an argument. Not pure by their nature: the shells, and what waits on a socket or maps memory.
 PURE_ROOMS = {"traffic", "scheduler", "kv", "planning"}
-PURE_FILES = {"storage/index.py", "storage/shards.py"}
+PURE_FILES = {"storage/index.py", "storage/shards.py", "ui/access.py", "ui/history.py", "ui/view.py"}
 IMPURE_FILES = {"actor.py", "core_runner.py", "link.py", "segment.py"}
 EFFECTS = {"time", "threading", "ray", "torch", "queue", "socket", "asyncio", "multiprocessing", "concurrent", "random"}
 

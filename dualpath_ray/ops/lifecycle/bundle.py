@@ -16,10 +16,11 @@ from dualpath_ray.base.errors import ConfigError, DualPathError
 from dualpath_ray.cluster.attach import facts_of, the_system
 from dualpath_ray.cluster.decisions import decisions_of
 from dualpath_ray.cluster.logs import log_lines, metrics_pages
+from dualpath_ray.cluster.page import page_address
 from dualpath_ray.cluster.status import take_sample
+from dualpath_ray.cluster.status_json import status_of
 from dualpath_ray.ops.doctor.report import as_json, examine
 from dualpath_ray.ops.lifecycle.redact import redact, secrets_of
-from dualpath_ray.ops.lifecycle.status import status_of
 from dualpath_ray.ops.versions import versions
 
 _TAIL = 5000  # lines of each log
@@ -70,7 +71,7 @@ def write_bundle(name: str | None, out: Path | None) -> tuple[Path, list[str]]:
 def _status(name: str) -> dict[str, Any]:
     before = take_sample(name)
     time.sleep(_BETWEEN_S)
-    return status_of(before, take_sample(name), name)
+    return status_of(before, take_sample(name), name, page_address(name))
 
 
 def _config(name: str) -> str:

@@ -9,8 +9,11 @@ SCALED = ("prefill_nodes", "decode_nodes")  # what `dualpath scale` changes
 
 
 def differences(there: ClusterConfig, here: ClusterConfig, but: Collection[str] = ()) -> list[str]:
-    """A clause for each key that has another value, in the order of the model. Args: but: keys that may differ."""
-    theirs, ours = dict(_flat(there.model_dump())), dict(_flat(here.model_dump()))
+    """A clause for each key that has another value, in the order of the model.
+
+    The live page's place is none: it changes nothing of what the system computes. Args: but: keys that may differ.
+    """
+    theirs, ours = (dict(_flat(config.model_dump(exclude={"ui"}))) for config in (there, here))
     keys = [*ours, *(key for key in theirs if key not in ours)]
     return [
         f"{key} is {_shown(theirs.get(key))} there and {_shown(ours.get(key))} in the file"

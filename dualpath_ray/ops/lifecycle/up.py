@@ -12,17 +12,27 @@ from dualpath_ray.cluster.fingerprint import code_fingerprint
 from dualpath_ray.cluster.local_ray import LocalRay, end_local_ray, local_ray, start_local_ray
 from dualpath_ray.cluster.placement import RaySession
 from dualpath_ray.cluster.plan import SystemPlan, check_machine, make_plan
+from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.load import load_cluster
 from dualpath_ray.engine.device import num_cuda_devices
 from dualpath_ray.ops.lifecycle.connection import cluster_address, joined
 from dualpath_ray.ops.lifecycle.differences import differences
 
 Echo = Callable[[str], None]
+OnceUp = Callable[[str, ClusterConfig], None]
 
 
-def up(config_path: Path, name: str | None, address: str | None, keep_store: bool, echo: Echo) -> None:
+def up(
+    config_path: Path,
+    name: str | None,
+    address: str | None,
+    keep_store: bool,
+    echo: Echo,
+    once_up: OnceUp = lambda name, config: None,
+) -> None:
     """Start the system of a file, unless it runs already.
 
+    Args:   once_up: called within the Ray cluster with the system's name and configuration, when it is up.
     Raises: ConfigError in one sentence; it says what differs when another system has the name.
     """
     plan = make_plan(load_cluster(config_path), str(config_path))
@@ -34,6 +44,7 @@ def up(config_path: Path, name: str | None, address: str | None, keep_store: boo
         if name in running_systems():
             _compare(name, plan)
             echo(f"{name} is up already, with this configuration")
+            once_up(name, plan.config)
             return
         began = time.monotonic()
         start_detached(plan, name, keep_store, progress=echo)
@@ -41,6 +52,7 @@ def up(config_path: Path, name: str | None, address: str | None, keep_store: boo
         echo(
             f"{name} is up: {nodes}, {plan.config.model}, in {time.monotonic() - began:.1f} s; `dualpath status` shows it"
         )
+        once_up(name, plan.config)
     except BaseException:
         if started is not None:
             session.close()

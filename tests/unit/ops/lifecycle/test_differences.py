@@ -14,3 +14,8 @@ def test_a_clause_for_each_key_that_differs():
     ]
     assert differences(there, there) == []
     assert differences(there, here, but=SCALED)[0].startswith("engine.cpus")
+
+
+def test_where_the_live_page_is_makes_no_other_system():
+    there, here = parse_cluster(BASE, "there"), parse_cluster({**BASE, "ui": {"port": 8266}}, "here")
+    assert differences(there, here) == []

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 from dualpath_ray.cluster.handles import Handles
 from dualpath_ray.cluster.status import Sample
-from dualpath_ray.ops.lifecycle.status import status_of, status_text
+from dualpath_ray.cluster.status_json import status_of
+from dualpath_ray.ops.lifecycle.status import status_text
 
 ENGINE = {"compute_s": 1.25, "computed_tokens": 1000}
 STORAGE = {"name": "storage0", "store": "/kv", "address": "10.0.0.9", "num_blocks": 3, "used_bytes": 300}
