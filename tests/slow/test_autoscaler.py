@@ -99,8 +99,8 @@ class ScaledCluster(Cluster):
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
-    def roles(self) -> dict[str, int]:
-        """Ray nodes that are alive, by the role of their label."""
+    def nodes(self) -> list[tuple[str, str]]:
+        """(id, role of its label) of every Ray node that is alive."""
         listed = self.run(
             str(BIN / "ray"),
             "list",
@@ -111,7 +111,11 @@ class ScaledCluster(Cluster):
         )
         assert listed.returncode == 0, listed.stderr[-2000:]
         alive = [node for node in json.loads(listed.stdout) if node["state"] == "ALIVE"]
-        found = [node["labels"].get("dualpath-role", "head") for node in alive]
+        return [(node["node_id"], node["labels"].get("dualpath-role", "head")) for node in alive]
+
+    def roles(self) -> dict[str, int]:
+        """How many of each role."""
+        found = [role for _, role in self.nodes()]
         return {role: found.count(role) for role in ("prefill", "decode", "storage")}
 
 
@@ -164,3 +168,32 @@ def test_nodes_come_when_they_are_asked_for_and_go_when_they_are_idle(cluster: S
         summary = json.loads((out / "summary.json").read_text())
         assert summary["tokens_identical"] and summary["runs"][0]["num_turns"] == 4 * 4
     assert "scaled is down" in cluster.dualpath("down")
+
+
+def test_a_ray_node_that_goes_away_hands_off_first_and_is_replaced(cluster: ScaledCluster, tmp_path: Path) -> None:
+    config = tmp_path / "cluster.yaml"
+    config.write_text(CONFIG)
+    cluster.dualpath("up", str(config))
+    (before,) = [node for node, role in cluster.nodes() if role == "decode"]
+    out = tmp_path / "out"
+    rollout = [str(BIN / "dualpath"), "rollout", str(config), *WORK, "--system", "scaled", "--out", str(out)]
+    log = tmp_path / "rollout.log"
+    with log.open("w") as stream:
+        running = subprocess.Popen(rollout, env=cluster.env, cwd=tmp_path, stdout=stream, stderr=stream)
+    try:
+        until(lambda: any(out.glob("progress/*/*.jsonl")) or running.poll() is not None, 90)
+        drain = [str(BIN / "ray"), "drain-node", f"--address={cluster.address}", f"--node-id={before}"]
+        drain += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=taken back"]
+        drained = cluster.run(*drain, "--deadline-remaining-seconds=300")
+        assert drained.returncode == 0, drained.stdout + drained.stderr
+        assert running.wait(240) == 0, log.read_text()[-3000:]
+    finally:
+        running.kill()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["tokens_identical"] and summary["runs"][0]["num_turns"] == 4 * 4
+    lines = ["d0: its Ray node goes away", "d0: left", "d0: joined"]
+    until(lambda: lines[-1] in cluster.dualpath("logs", "keeper"), 120)
+    said = cluster.dualpath("logs", "keeper")
+    assert [said.index(line) for line in lines] == sorted(said.index(line) for line in lines)
+    assert len(cluster.nodes()) > 1 and any(node != before for node, role in cluster.nodes() if role == "decode")
+    cluster.dualpath("down")
