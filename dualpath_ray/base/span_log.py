@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 _MOST = 20_000  # spans that are kept; one is about 200 bytes
@@ -26,10 +26,13 @@ class SpanLog:
 
     def __init__(self, most: int = _MOST) -> None:
         self._spans: deque[Span] = deque(maxlen=most)
+        self.sink: Callable[[Span], None] | None = None  # gets every span, too
 
     def add(self, span: Span) -> None:
         """Times are of the monotonic clock."""
         self._spans.append(span)
+        if self.sink is not None:
+            self.sink(span)
 
     def of(self, request_id: str) -> list[dict[str, Any]]:
         """Spans of a request as plain types, with times of the wall clock, in the order in which they ended."""

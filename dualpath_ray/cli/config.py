@@ -31,6 +31,14 @@ def show(file: Path) -> None:
     _print(derived_rows(parsed, str(file)))
 
 
+@config.command("reference")
+def reference_() -> None:
+    """Print every key with its default and meaning, as Markdown: docs/configuration.md."""
+    from dualpath_ray.config.reference import reference
+
+    click.echo(reference(), nl=False)
+
+
 def shown(key: str, value: Any) -> str:
     """A value as people read it; the key's ending tells its unit."""
     if value is None:

@@ -28,15 +28,19 @@ class Nodes:
         self._placement, self._store = placement, store
         self._timeout_s = plan.config.startup_timeout_s
 
-    def start(self, node: str, role: Role, shards: Sequence[Any]) -> None:
-        """Place a node and start its actors. Args: shards: of the storage nodes.
+    def start(self, nodes: Sequence[tuple[str, Role]], shards: Sequence[Any]) -> None:
+        """Place nodes, all at once for an autoscaler to see, and start their actors. Args: shards: of the storage nodes.
 
-        Raises: ConfigError when no Ray node has room in time.
+        Raises: ConfigError when no Ray node has room for one in time.
         """
+        plan = self._plan
+        for node, role in nodes:
+            self._placement.ask(node, role, plan.config.node.gpus, plan.cpus_per_engine, plan.gpus_per_engine)
+        for node, role in nodes:
+            self._start(node, role, self._placement.wait(node, self._timeout_s), shards)
+
+    def _start(self, node: str, role: Role, place: Any, shards: Sequence[Any]) -> None:
         plan, handles, config = self._plan, self._handles, self._plan.config
-        place = self._placement.reserve(
-            node, role, config.node.gpus, plan.cpus_per_engine, plan.gpus_per_engine, self._timeout_s
-        )
         root, store = self._store
         common = {"namespace": self._system, "scheduling_strategy": place, **self._placement.lifetime}
         handles.traffic[node] = (

@@ -171,7 +171,7 @@ class Placement:
         where no node has it yet: an autoscaler then adds one.
         """
         self._system, self._detached, self._needs_labels = system, detached, needs_labels
-        self._groups: dict[str, PlacementGroup] = {}  # by logical node
+        self._groups: dict[str, tuple[PlacementGroup, str]] = {}  # by logical node; with what to say if it has no place
 
     @property
     def lifetime(self) -> dict[str, Any]:
@@ -196,30 +196,31 @@ class Placement:
                 "engines share one, or the number of nodes, or add Ray nodes"
             )
 
-    def reserve(
-        self, node: str, role: str, num_engines: int, cpus: float, gpus: float, timeout_s: float
-    ) -> PlacementGroupSchedulingStrategy:
-        """A place for one logical node: all its actors on one Ray node with this role's label, where nodes have labels.
+    def ask(self, node: str, role: str, num_engines: int, cpus: float, gpus: float) -> None:
+        """Ask for a place for one logical node: all its actors on one Ray node with this role's label, where nodes have labels.
 
-        Args:   cpus, gpus: of an engine; a share of a GPU is of one device.
-        Raises: ConfigError when no Ray node has room in time.
+        Args: cpus, gpus: of an engine; a share of a GPU is of one device.
         """
-        selector = [{ROLE_LABEL: role}] * num_engines if self._by_label(role) else None
-        bundles = [{"CPU": cpus, **({"GPU": gpus} if gpus else {})}] * num_engines
+        labelled = self._by_label(role)
         group = placement_group(
-            bundles,
+            [{"CPU": cpus, **({"GPU": gpus} if gpus else {})}] * num_engines,
             strategy="STRICT_PACK",
             name=_group_name(self._system, node),
-            bundle_label_selector=selector,
+            bundle_label_selector=[{ROLE_LABEL: role}] * num_engines if labelled else None,
             **self.lifetime,
         )
-        self._groups[node] = group
+        where = f" with label {ROLE_LABEL}={role}" if labelled else ""
+        and_gpus = f" and {gpus:g} GPUs" if gpus else ""
+        key = "engine.cpus and engine.gpus" if gpus else "engine.cpus"
+        each = f" for each of {num_engines} engines" if num_engines > 1 else ""
+        missing = f"{key}: no Ray node{where} has {cpus:g} free CPUs{and_gpus}{each} of a {role} node"
+        self._groups[node] = group, missing
+
+    def wait(self, node: str, timeout_s: float) -> PlacementGroupSchedulingStrategy:
+        """The place that was asked for. Raises: ConfigError when no Ray node has room in time."""
+        group, missing = self._groups[node]
         if not group.wait(timeout_s):
-            where = f" with label {ROLE_LABEL}={role}" if selector else ""
-            and_gpus = f" and {gpus:g} GPUs" if gpus else ""
-            key = "engine.cpus and engine.gpus" if gpus else "engine.cpus"
-            each = f" for each of {num_engines} engines" if num_engines > 1 else ""
-            raise ConfigError(f"{key}: no Ray node{where} has {cpus:g} free CPUs{and_gpus}{each} of a {role} node")
+            raise ConfigError(missing)
         return PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=False)
 
     def options_for(self, role: str) -> dict[str, Any]:
@@ -233,9 +234,9 @@ class Placement:
 
     def release(self, node: str) -> None:
         """Give a logical node's place back, whoever has reserved it."""
-        group = self._groups.pop(node, None)
-        if group is not None:
-            remove_placement_group(group)
+        known = self._groups.pop(node, None)
+        if known is not None:
+            remove_placement_group(known[0])
         else:
             remove_places(self._system, node)
 

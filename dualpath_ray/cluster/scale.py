@@ -82,10 +82,9 @@ def add_nodes(system: System, joining: Sequence[tuple[str, Role]], progress: Pro
     shards = wait_for([s.shard.remote() for s in handles.storage], "a storage node", timeout)
     started: list[str] = []
     try:
-        for node, role in joining:
-            progress(f"{node}: asking Ray for a place")
-            started.append(node)
-            nodes.start(node, role, shards)
+        progress(f"{', '.join(names)}: asking Ray for a place")
+        started += names
+        nodes.start(joining, shards)
         nodes.connect(names)
         progress(f"{', '.join(names)}: loading the model")
         nodes.warm_up(names)

@@ -162,8 +162,9 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
     if not ray.is_initialized():
         progress("starting Ray" if address is None else f"joining Ray at {address}")
     session.open(address, cpus, plan.gpus_per_engine > 0)
-    placement.check_cpus(cpus)
-    placement.check_gpus(plan.num_engines * plan.gpus_per_engine)
+    if config.node.role_labels != "required":  # else an autoscaler may add what is missing
+        placement.check_cpus(cpus)
+        placement.check_gpus(plan.num_engines * plan.gpus_per_engine)
     system.on_stop(placement.release_all)
     system.on_stop(lambda: sweep(system.name))
     _make_store(system, keep_store)
@@ -192,9 +193,8 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
     if keep_store and not config.scheduler.oracle:
         progress(f"the store stays in {system.store_root}")
     nodes = system.nodes()
-    for role, names in ((Role.PREFILL, config.prefill_names), (Role.DECODE, config.decode_names)):
-        for node in names:
-            nodes.start(node, role, shards)
+    by_role = ((Role.PREFILL, config.prefill_names), (Role.DECODE, config.decode_names))
+    nodes.start([(node, role) for role, names in by_role for node in names], shards)
     kind = scheduler_actor(len(config.node_names))
     where = on_head() if system.detached else {}
     handles.scheduler = kind.options(name=SCHEDULER_NAME, namespace=system.name, lifetime="detached", **where).remote(

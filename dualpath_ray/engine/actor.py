@@ -28,6 +28,7 @@ from dualpath_ray.engine.profile import EngineProfile
 from dualpath_ray.engine.request import EngineRequest, StepEvent
 from dualpath_ray.engine.timed import TimedAdapter, TimedSequences, is_timed
 from dualpath_ray.kv.segment import Segment, segment_path
+from dualpath_ray.observability.otel import otel_sink
 from dualpath_ray.observability.ray_export import DECODE, PREFILL, Exporter, ExportSettings
 from dualpath_ray.scheduler.state import Decision, GroupReport, Request
 from dualpath_ray.traffic.link import Link, link_path, read_all
@@ -122,6 +123,7 @@ class _Engine(ABC):
             device = self.adapter.device if isinstance(self.adapter, TimedAdapter) else None
             self._collectives = Collectives(spec.engine, spec.all_to_all_bytes, self._link.send, device)
         self._loop = self._make_loop(segment)
+        self._loop.spans.sink = otel_sink()
         if spec.engine == 0:
             self._group = GroupLeader(
                 spec.node,

@@ -32,6 +32,7 @@ from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader, seal
 from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
 from dualpath_ray.observability.latency import StoreLatency
+from dualpath_ray.observability.otel import otel_sink
 from dualpath_ray.observability.ray_export import NODE, Exporter, ExportSettings
 from dualpath_ray.storage.client import ShardedIndex
 from dualpath_ray.storage.io_pool import IoPool
@@ -160,6 +161,7 @@ class TrafficManager:
         self._copy_as = copier(self._transport)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
+        self._core.context.spans.sink = otel_sink()
         self._runner = CoreRunner(self._core, f"traffic manager of {spec.node}", self._execute, self._core_failed)
         depth = spec.least_io_depth, spec.most_io_depth
         self._reads, self._writes = IoPool("storage-read", *depth), IoPool("storage-write", *depth)

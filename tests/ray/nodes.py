@@ -75,8 +75,8 @@ class Cluster:
         self._logs = temp
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> None:
-        """The head, with two CPUs."""
+    def start(self, *more: str) -> None:
+        """The head, with two CPUs. Args: more: flags of ``ray start``."""
         self._start(
             [
                 "--head",
@@ -87,6 +87,7 @@ class Cluster:
             "storage",
             "--num-cpus=2",
             f"--temp-dir={self._logs / 'ray'}",
+            *more,
         )
         self.wait_up(1)
 

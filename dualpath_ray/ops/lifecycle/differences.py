@@ -1,22 +1,24 @@
 """How two configurations differ, key by key. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from dualpath_ray.config.cluster import ClusterConfig
 
+SCALED = ("prefill_nodes", "decode_nodes")  # what `dualpath scale` changes
 
-def differences(there: ClusterConfig, here: ClusterConfig) -> list[str]:
+
+def differences(there: ClusterConfig, here: ClusterConfig, but: Collection[str] = ()) -> list[str]:
     """A clause for each key that has another value, in the order of the model.
 
-    Where the live page is served is left out: it changes nothing of what the system does, and may be asked for later.
+    The live page's place is none: it changes nothing of what the system computes. Args: but: keys that may differ.
     """
     theirs, ours = (dict(_flat(config.model_dump(exclude={"ui"}))) for config in (there, here))
     keys = [*ours, *(key for key in theirs if key not in ours)]
     return [
         f"{key} is {_shown(theirs.get(key))} there and {_shown(ours.get(key))} in the file"
         for key in keys
-        if theirs.get(key) != ours.get(key)
+        if theirs.get(key) != ours.get(key) and key not in but
     ]
 
 
