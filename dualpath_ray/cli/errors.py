@@ -20,7 +20,7 @@ def exit_code_of(call: Callable[[], Any]) -> int:
         error.show()
         return BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
-        return _say("interrupted; everything that was started is gone", INTERRUPTED)
+        return _say("interrupted", INTERRUPTED)
     except (ConfigError, RequestRefusedError, StoreFullError) as error:
         return _say(str(error), BAD_INPUT)
     except DualPathError as error:

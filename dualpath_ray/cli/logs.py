@@ -1,5 +1,6 @@
 """``dualpath logs`` and ``dualpath debug-bundle``."""
 
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ def logs(actor: str | None, name: str | None, address: str | None, tail: int, fo
     from dualpath_ray.cluster.logs import log_lines
     from dualpath_ray.ops.lifecycle.connection import joined
 
-    with joined(address):
+    with joined(address), suppress(KeyboardInterrupt) if follow else nullcontext():
         for who, line in log_lines(the_system(name), actor, tail, follow):
             click.echo(f"{who}: {line}")
 

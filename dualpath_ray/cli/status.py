@@ -1,6 +1,7 @@
 """``dualpath status``."""
 
 import json
+from contextlib import nullcontext, suppress
 
 import click
 
@@ -30,7 +31,7 @@ def status(name: str | None, address: str | None, as_json: bool, watch: bool, in
     from dualpath_ray.ops.lifecycle.watch import statuses
 
     code = OK
-    with joined(address):
+    with joined(address), suppress(KeyboardInterrupt) if watch else nullcontext():
         for told in statuses(name, interval_s, watch):
             if watch and not as_json:
                 click.clear()

@@ -55,7 +55,9 @@ def connect(system: System | str, *, config: ConfigLike | None = None, address: 
         RaySession().open(address or "auto", 0)
     attached = attach(system)
     if config is not None:
-        there, here = fingerprint(attached.plan.config), fingerprint(_parse(config)[0])
+        running = attached.plan.config
+        given = _parse(config)[0].model_copy(update={"name": running.name})  # which `dualpath up` may have given
+        there, here = fingerprint(running), fingerprint(given)
         if there != here:
             raise ConfigError(
                 f"system: {system} runs with fingerprint {there} of code and configuration, but yours has {here}"

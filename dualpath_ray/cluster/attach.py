@@ -1,5 +1,6 @@
 """Finding the systems that run on a Ray cluster, and using one of them by its name."""
 
+import re
 from typing import Any
 
 import ray
@@ -27,6 +28,18 @@ def actors_of(system: str) -> dict[str, Any]:
             except ValueError:  # it has ended meanwhile
                 continue
     return found
+
+
+OURS = re.compile(r"(keeper|scheduler|ui|(traffic|prefill|decode|storage)/.+)")  # names of a system's actors
+
+
+def removable_systems() -> list[str]:
+    """Those of ``dualpath up``, and what is left of others whose scheduler is gone."""
+    names: dict[str, set[str]] = {}
+    for actor in _actors():
+        if OURS.fullmatch(actor["name"]):
+            names.setdefault(actor["namespace"], set()).add(actor["name"])
+    return sorted(name for name, its in names.items() if "keeper" in its or SCHEDULER_NAME not in its)
 
 
 def _actors() -> list[dict[str, str]]:
@@ -70,5 +83,5 @@ def attach(name: str) -> System:
     handles.scheduler = scheduler
     system = System(facts.plan, name, handles, EngineProfile(**facts.profile), facts.detached)
     system.store_root, system.store_stays, system.version = facts.store_root, facts.store_stays, facts.version
-    system.most_nodes = facts.most_nodes
+    system.most_nodes, system.shm_name = facts.most_nodes, facts.shm_name
     return system

@@ -253,6 +253,10 @@ class Client:
         generation.submitted = self._submitter.put(request)
         return generation
 
+    def has_made(self, request_id: str) -> bool:
+        """Whether a request is this client's."""
+        return request_id.startswith(f"{self._id}-")
+
     def _submit(self, requests: list[Request]) -> None:
         ask(self._handles.scheduler.submit.remote(PackedList(requests)), "the scheduler")
 

@@ -6,13 +6,15 @@ from dualpath_ray.cluster.asking import ask
 from dualpath_ray.scheduler.decision_log import to_record
 
 
-def decisions_of(scheduler: Any, since_seq: int) -> list[dict[str, Any]]:
+def decisions_of(scheduler: Any, since_seq: int, most: int | None = None) -> list[dict[str, Any]]:
     """Records of the decisions after a number, with the inputs that each was made on, as far as the log goes back.
 
+    Args:   most: of the latest ones.
     Raises: SystemDiedError when the scheduler is gone.
     """
     records: list[dict[str, Any]] = []
     latest = ask(scheduler.status.remote(), "the scheduler")["num_decisions"]
+    since_seq = max(since_seq, latest - most) if most is not None else since_seq
     while since_seq < latest:  # no further, or who decides faster than this reads would hold it for ever
         page = ask(scheduler.decisions.remote(since_seq), "the scheduler")
         if not page:

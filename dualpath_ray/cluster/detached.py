@@ -9,7 +9,7 @@ import ray
 
 from dualpath_ray.base.errors import ConfigError, SystemDiedError
 from dualpath_ray.cluster.asking import ask, first_line, own_error
-from dualpath_ray.cluster.attach import actors_of, facts_of, running_systems
+from dualpath_ray.cluster.attach import OURS, actors_of, facts_of, running_systems
 from dualpath_ray.cluster.keeper import KEEPER_NAME, keeper_actor
 from dualpath_ray.cluster.node import stop_actors
 from dualpath_ray.cluster.placement import remove_places
@@ -17,6 +17,7 @@ from dualpath_ray.cluster.plan import SystemPlan
 
 _LOOK_S = 0.3
 _REMOVE_S = 300.0  # for the files of a store
+_GONE_S = 10.0
 Progress = Callable[[str], None]
 
 
@@ -31,8 +32,11 @@ def start_detached(
 
     Raises: ConfigError for what the user can fix, or when the name is taken; nothing is left behind then.
     """
-    if name in running_systems() or actors_of(name):
-        raise ConfigError(f"--name: {name} is the name of a system on this Ray cluster already")
+    if name in running_systems() or any(map(OURS.fullmatch, actors_of(name))):
+        raise ConfigError(
+            f"--name: {name} is the name of a system on this Ray cluster, or of what is left of one; use another, or "
+            f"`dualpath down --name {name}` first"
+        )
     keeper = keeper_actor(name)
     try:
         kept(keeper, "start", plan, keep_store, empty_store, progress=progress)
@@ -70,7 +74,8 @@ def kept(keeper: Any, method: str, *args: Any, progress: Progress) -> Any:
     try:
         return ray.get(answer)
     except ray.exceptions.RayError as error:
-        raise own_error(error) or SystemDiedError(f"the keeper is gone: {first_line(error)}") from error
+        what = "is gone" if isinstance(error, ray.exceptions.RayActorError) else "failed"
+        raise own_error(error) or SystemDiedError(f"the keeper {what}: {first_line(error)}") from error
 
 
 def drain_all(name: str, within_s: float, progress: Progress = lambda _: None) -> bool:
@@ -79,25 +84,32 @@ def drain_all(name: str, within_s: float, progress: Progress = lambda _: None) -
     nodes = list(facts.handles.traffic)
     ask([scheduler.drain.remote(node) for node in nodes], "the scheduler")
     deadline, told_s = time.monotonic() + within_s, time.monotonic()
-    while not all(ask([scheduler.is_idle.remote(node) for node in nodes], "the scheduler")):
-        if time.monotonic() > deadline:
-            return False
-        if time.monotonic() - told_s > 5:
-            told_s = time.monotonic()
-            progress("waits for requests that are under way")
-        time.sleep(_LOOK_S)
+    try:
+        while not all(ask([scheduler.is_idle.remote(node) for node in nodes], "the scheduler")):
+            if time.monotonic() > deadline:
+                return False
+            if time.monotonic() - told_s > 5:
+                told_s = time.monotonic()
+                progress("waits for requests that are under way")
+            time.sleep(_LOOK_S)
+    except KeyboardInterrupt:  # somebody thought better of it: it goes on as before
+        ask([scheduler.undrain.remote(node) for node in nodes], "the scheduler")
+        raise
     return True
 
 
 def remove(name: str) -> None:
     """Remove all that a detached system made, in whatever state it is: actors, places, segments, a store that was not to stay.
 
-    Nothing of anybody else's is touched.
+    Nothing of anybody else's is touched, even in the system's namespace.
     """
-    actors = actors_of(name)
-    keeper = actors.pop(KEEPER_NAME, None)
+    keeper = actors_of(name).get(KEEPER_NAME)
     if keeper is not None:  # first: it would put back what goes
         ray.kill(keeper)
+        deadline = time.monotonic() + _GONE_S
+        while KEEPER_NAME in actors_of(name) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    actors = {each: actor for each, actor in actors_of(name).items() if OURS.fullmatch(each) and each != KEEPER_NAME}
     groups: dict[str, list[Any]] = {}
     for actor_name, actor in actors.items():
         groups.setdefault(actor_name.partition("/")[0], []).append(actor)

@@ -75,4 +75,5 @@ class Attachment:
     store_stays: bool  # when the system is removed
     detached: bool  # it outlives its starter
     most_nodes: int  # that the scheduler has threads for
+    shm_name: str  # of its segments and sockets
     handles: Handles  # without the scheduler

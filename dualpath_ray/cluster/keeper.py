@@ -8,8 +8,8 @@ import ray
 
 from dualpath_ray.base.errors import ConfigError, DualPathError
 from dualpath_ray.cluster.asking import ask
-from dualpath_ray.cluster.attach import attach, running_systems
-from dualpath_ray.cluster.placement import on_head
+from dualpath_ray.cluster.attach import actors_of, attach, running_systems
+from dualpath_ray.cluster.placement import on_head, remove_places
 from dualpath_ray.cluster.plan import SystemPlan
 from dualpath_ray.cluster.scale import remove_node, restore, scale
 from dualpath_ray.cluster.system import System, start_system
@@ -29,6 +29,8 @@ class Keeper:
         self._lines: list[str] = []  # what was said, oldest first
         self._forgotten = 0  # lines that are too old
         self._system: System | None = attach(name) if name in running_systems() else None
+        if self._system is not None:
+            end_orphans(self._system)
         self._retry_s = 0.0
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
@@ -75,8 +77,8 @@ class Keeper:
             if self._system is not None and self._changing.acquire(blocking=False):
                 try:
                     self._look(self._system)
-                except DualPathError as error:
-                    self._say(str(error))
+                except Exception as error:  # of Ray, too: the next look may go better
+                    self._say(str(error) if isinstance(error, DualPathError) else f"{type(error).__name__}: {error}")
                     self._retry_s = time.monotonic() + _RETRY_S
                 finally:
                     self._changing.release()
@@ -87,13 +89,29 @@ class Keeper:
         if going:
             traffic = system.handles.traffic
             places = ask([t.ray_node.remote() for t in traffic.values()], "a traffic manager")
-            for node in [node for node, at in zip(list(traffic), places, strict=True) if at in going]:
+            leaving = [node for node, at in zip(list(traffic), places, strict=True) if at in going]
+            for node in leaving:  # all at once, or one would hand its work to the next
                 self._say(f"{node}: its Ray node goes away")
+                ask(system.handles.scheduler.drain.remote(node), "the scheduler")
+            for node in leaving:
                 remove_node(system, node, self._say)
         config = system.plan.config
         missing = config.prefill_nodes + config.decode_nodes - len(system.handles.traffic)
         if missing and time.monotonic() >= self._retry_s:
             restore(system, self._say)
+
+
+def end_orphans(system: System) -> None:
+    """Actors and places of nodes that an earlier keeper was starting or ending when it died."""
+    known, left = set(system.handles.traffic), set()
+    for name, actor in actors_of(system.name).items():
+        kind, _, rest = name.partition("/")
+        node = rest.partition("/")[0]
+        if kind in ("traffic", "prefill", "decode") and node not in known:
+            left.add(node)
+            ray.kill(actor)
+    for node in left:
+        remove_places(system.name, node)
 
 
 def _draining_ray_nodes() -> list[str]:

@@ -21,10 +21,11 @@ class Nodes:
     """Starts nodes of one system and connects them with those that are there."""
 
     def __init__(
-        self, plan: SystemPlan, system: str, handles: Handles, placement: Placement, store: tuple[str, str]
+        self, plan: SystemPlan, names: tuple[str, str], handles: Handles, placement: Placement, store: tuple[str, str]
     ) -> None:
-        """Args: store: its root, and the adapter that reads it."""
-        self._plan, self._system, self._handles = plan, system, handles
+        """Args: names: of the system, and of its segments and sockets; store: its root, and the adapter that reads it."""
+        self._plan, self._handles = plan, handles
+        self._system, self._shm_name = names
         self._placement, self._store = placement, store
         self._timeout_s = plan.config.startup_timeout_s
 
@@ -46,7 +47,7 @@ class Nodes:
         handles.traffic[node] = (
             traffic_manager_actor(config.transport)
             .options(name=traffic_name(node), num_cpus=0, num_gpus=plan.gpus_per_traffic_manager, **common)
-            .remote(plan.node_spec(self._system, node, role, root, store), handles.storage, shards)
+            .remote(plan.node_spec((self._system, self._shm_name), node, role, root, store), handles.storage, shards)
         )
         kind = PrefillEngineActor if role is Role.PREFILL else DecodeEngineActor
         for index in range(config.node.gpus):
@@ -55,7 +56,7 @@ class Nodes:
                 num_cpus=plan.cpus_per_engine,
                 num_gpus=plan.gpus_per_engine - (0.0 if index else plan.gpus_per_traffic_manager),
                 **common,
-            ).remote(plan.engine_spec(self._system, node, role, index))
+            ).remote(plan.engine_spec((self._system, self._shm_name), node, role, index))
 
     def connect(self, new: Sequence[str]) -> None:
         """Let nodes and all of the other role reach one another. Raises: TransportError, LayoutError naming both nodes."""

@@ -149,6 +149,16 @@ def _check_reachable(address: str) -> None:
         raise ConfigError(f"--address: what answers at {address} is no Ray cluster; name a running one")
 
 
+def answers(address: str) -> bool:
+    """Whether anybody listens at host:port."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _REACH_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _speaks_grpc(address: str) -> bool:
     """As Ray's head does: whatever else listens there, Ray would talk to it for minutes."""
     import grpc  # comes with ray[default]
@@ -224,8 +234,12 @@ class Placement:
         return PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=False)
 
     def options_for(self, role: str) -> dict[str, Any]:
-        """Actor options that need no CPUs: lifetime, and the label where nodes have it."""
-        return {**self.lifetime, **({"label_selector": {ROLE_LABEL: role}} if self._by_label(role) else {})}
+        """Actor options that need no CPUs: lifetime, and the label where nodes have it; else, of what outlives its starter,
+        the node that is the last to go away.
+        """
+        if self._by_label(role):
+            return {**self.lifetime, "label_selector": {ROLE_LABEL: role}}
+        return {**self.lifetime, **(on_head() if self._detached else {})}
 
     def _by_label(self, role: str) -> bool:
         return self._needs_labels or any(

@@ -101,8 +101,8 @@ class SystemPlan:
         given = self.config.observability
         return ExportSettings(system, given.metrics, given.metrics_interval_s, given.state_line_s)
 
-    def node_spec(self, system: str, node: str, role: Role, store_root: str, store_spec: str) -> NodeSpec:
-        """What the traffic manager of a node is told."""
+    def node_spec(self, names: tuple[str, str], node: str, role: Role, store_root: str, store_spec: str) -> NodeSpec:
+        """What the traffic manager of a node is told. Args: names: of the system, and of its segments and sockets."""
         config, nic = self.config, self.config.node
         charged = not config.scheduler.oracle
 
@@ -110,7 +110,8 @@ class SystemPlan:
             return bytes_per_s(bps) if bps else None
 
         return NodeSpec(
-            system=system,
+            system=names[0],
+            shm_name=names[1],
             node=node,
             nodes=tuple(config.node_names),
             role=role,
@@ -140,11 +141,11 @@ class SystemPlan:
             least_io_depth=config.storage.io_depth or LEAST_IO_DEPTH,
             most_io_depth=config.storage.io_depth or MOST_IO_DEPTH,
             report_interval_s=config.scheduler.fetch_interval_s,
-            observe=self.export_settings(system),
+            observe=self.export_settings(names[0]),
         )
 
-    def engine_spec(self, system: str, node: str, role: Role, engine: int) -> EngineSpec:
-        """What one engine is told."""
+    def engine_spec(self, names: tuple[str, str], node: str, role: Role, engine: int) -> EngineSpec:
+        """What one engine is told. Args: names: as ``node_spec``."""
         config, scheduler = self.config, self.config.scheduler
         limits = PrefillLimits(
             layerwise=scheduler.layerwise,
@@ -154,7 +155,8 @@ class SystemPlan:
             max_rows=self.max_context_tokens,
         )
         return EngineSpec(
-            system=system,
+            system=names[0],
+            shm_name=names[1],
             node=node,
             role=role,
             engine=engine,
@@ -174,7 +176,7 @@ class SystemPlan:
             limits=limits,
             profile=EngineProfile(**config.profile) if config.profile else None,
             fetch_interval_s=scheduler.fetch_interval_s,
-            observe=self.export_settings(system),
+            observe=self.export_settings(names[0]),
         )
 
     def fetch_limits(self, profile: EngineProfile, snic_link_bytes_per_s: float | None = None) -> FetchLimits:

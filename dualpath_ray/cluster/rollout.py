@@ -125,7 +125,7 @@ class Rollout:
         self._earlier = earlier or Earlier()
         self._finished = finished
         self._ended_turns: list[_Ended] = []  # whose decision is not known yet
-        self._turns: list[FinishedTurn] = list(self._earlier.turns)
+        self._turns: list[FinishedTurn] = []
         self._last_token_s = 0.0
         self._first_submit_s: float | None = None
         self._take_up(self._earlier.turns)
@@ -142,6 +142,7 @@ class Rollout:
         try:
             sampler = _Sampler(self._system)
             counted_before = sampler.sample()
+            self._last_decision = counted_before["scheduler"]["num_decisions"]
             started = time.time()
             if self._done == len(self._replays):
                 self._ended.set()
@@ -168,16 +169,20 @@ class Rollout:
         """Bring every trajectory to where an earlier part had come to."""
         replays = {replay.trajectory.trajectory_id: replay for replay in self._replays}
         for turn in sorted(turns, key=lambda each: each.record.turn):
-            replays[turn.record.trajectory_id].take(turn.token_ids)
-            self._tokens += len(turn.token_ids)
+            replay = replays[turn.record.trajectory_id]
+            if turn.record.turn == replay.turn:  # else it is there twice, or one before it was lost: computed again
+                replay.take(turn.token_ids)
+                self._turns.append(turn)
+                self._tokens += len(turn.token_ids)
         self._done = sum(replay.turn == len(replay.trajectory.turns) for replay in self._replays)
 
     def _collect(self) -> None:
         """Decisions, and turns that are over: the scheduler's log is bounded, a long rollout must not wait until its end."""
         with self._lock:
-            ended, self._ended_turns = self._ended_turns, []
+            ended = list(self._ended_turns)
         for record in self._client.decisions(self._last_decision):
-            self._decisions[record["request_id"]] = record
+            if self._client.has_made(record["request_id"]):  # others may use the system, too
+                self._decisions[record["request_id"]] = record
             self._last_decision = record["seq"]
         config, layout = self._system.plan.config, self._system.plan.layout
         some = [
@@ -186,10 +191,11 @@ class Rollout:
             )
             for each in ended  # which was decided before, and the log is read often enough
         ]
+        if some:
+            self._finished(some)  # first: what ends this process now must not lose them
         with self._lock:
             self._turns += some
-        if some:
-            self._finished(some)
+            del self._ended_turns[: len(ended)]
 
     def _closing(self) -> None:
         """However a rollout ends, what was finished by then is told."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from dualpath_ray.base.errors import ConfigError, DualPathError
-from dualpath_ray.base.types import CLIENT_SILENT_S, Role
+from dualpath_ray.base.types import Role
 from dualpath_ray.cluster.asking import ask, wait_for
 from dualpath_ray.cluster.handles import Handles
 from dualpath_ray.cluster.membership import change
@@ -29,9 +29,15 @@ def scale(system: System, num_prefill: int, num_decode: int, progress: Progress 
     """
     with naming(system.plan.source):
         _check(system, num_prefill, num_decode)
-        data = {**system.plan.config.model_dump(), "prefill_nodes": num_prefill, "decode_nodes": num_decode}
-        system.plan = replace(system.plan, config=parse_cluster(data, system.plan.source))
-        restore(system, progress)
+        before = system.plan
+        data = {**before.config.model_dump(), "prefill_nodes": num_prefill, "decode_nodes": num_decode}
+        system.plan = replace(before, config=parse_cluster(data, before.source))
+        try:
+            restore(system, progress)
+        except BaseException:
+            system.plan = before  # or the keeper would try for ever
+            publish(system)
+            raise
 
 
 def restore(system: System, progress: Progress = lambda line: None) -> None:
@@ -77,7 +83,7 @@ def add_nodes(system: System, joining: Sequence[tuple[str, Role]], progress: Pro
     """Start nodes, and let them work. Raises: as ``scale``; nothing of them is left behind then."""
     before, names = system.handles, [node for node, _ in joining]
     handles = before.copy()
-    nodes = Nodes(system.plan, system.name, handles, system.placement, (system.store_root, system.store_spec))
+    nodes = system.nodes_with(handles)
     timeout = system.plan.config.startup_timeout_s
     shards = wait_for([s.shard.remote() for s in handles.storage], "a storage node", timeout)
     started: list[str] = []
@@ -90,10 +96,13 @@ def add_nodes(system: System, joining: Sequence[tuple[str, Role]], progress: Pro
         nodes.warm_up(names)
         for node in names:  # an earlier one of this name may have been heard of after it left
             ask(handles.scheduler.remove_group.remote(node), "the scheduler")
+            ask(handles.scheduler.drain.remote(node), "the scheduler")  # nothing is bound to it until all have started
         engines = [engine for node in names for engine in handles.engines_of(node).values()]
         wait_for([e.start.remote(handles.scheduler, None) for e in engines], "an engine", timeout)
         system.handles = handles
-        publish(system)  # engines keep what they have to say until clients, who hear of them now, ask
+        publish(system)
+        for node in names:
+            ask(handles.scheduler.undrain.remote(node), "the scheduler")
     except BaseException:
         system.handles = before
         _undo(system, handles, nodes, started)
@@ -105,8 +114,10 @@ def _undo(system: System, handles: Handles, nodes: Nodes, started: Sequence[str]
     """Whatever fails on the way."""
     with suppress(DualPathError):
         publish(system)
-        _leave_peers(handles, started)
-        for node in started:
+    for node in started:
+        with suppress(DualPathError):
+            _leave_peers(handles, [node], started)
+        with suppress(DualPathError):
             ask(handles.scheduler.remove_group.remote(node), "the scheduler")
     nodes.end(started)
 
@@ -116,33 +127,36 @@ def remove_node(system: System, node: str, progress: Progress) -> None:
     handles = system.handles
     ask(handles.scheduler.drain.remote(node), "the scheduler")
     progress(f"{node}: drains")
-    _until(lambda: _idle(handles, node), lambda: progress(f"{node}: still hands off"))
+    _until(lambda: is_idle(handles, node), lambda: progress(f"{node}: still hands off"))
     engines = list(handles.engines_of(node).values())
-    told_by = time.monotonic() + CLIENT_SILENT_S  # after that a client is taken for dead
-    _until(lambda: time.monotonic() > told_by or not any(_ask_all(engines, "num_events")), lambda: None)
+    _until(
+        lambda: not any(_ask_all(engines, "num_events")),
+        lambda: progress(f"{node}: clients have not heard all of it yet"),
+    )
     system.handles = handles.copy()
     system.handles.forget(node)
     publish(system)  # clients ask its engines no more
     _leave_peers(handles, [node])
-    leaving = Nodes(system.plan, system.name, handles.copy(), system.placement, (system.store_root, system.store_spec))
-    leaving.end([node])
+    system.nodes_with(handles.copy()).end([node])
     ask(handles.scheduler.remove_group.remote(node), "the scheduler")
+    ask(handles.scheduler.drain.remote(node), "the scheduler")  # should a last report of it come late
     progress(f"{node}: left")
 
 
-def _idle(handles: Handles, node: str) -> bool:
-    """Nothing is bound to it, no slot of its buffer is leased, nothing is on its way to storage."""
+def is_idle(handles: Handles, node: str) -> bool:
+    """Nothing is bound to it, no slot of its buffer is leased but those that are lost, nothing is on its way to storage."""
     if not ask(handles.scheduler.is_idle.remote(node), "the scheduler"):
         return False
     traffic = handles.traffic[node]
     status, leases = ask([traffic.status.remote(), traffic.leases.remote()], f"traffic manager {node}")
-    return not status["open_requests"] and not status["writing_blocks"] and not leases
+    return not status["open_requests"] and not status["writing_blocks"] and len(leases) <= status["lost_slots"]
 
 
-def _leave_peers(handles: Handles, nodes: Sequence[str]) -> None:
+def _leave_peers(handles: Handles, nodes: Sequence[str], but: Sequence[str] = ()) -> None:
+    """Let others forget nodes. Args: but: who leaves, too."""
     for node in nodes:
         if node in handles.traffic:
-            others = [t for other, t in handles.traffic.items() if other not in nodes]
+            others = [t for other, t in handles.traffic.items() if other not in (*nodes, *but)]
             ask([t.disconnect.remote(node) for t in others], "a traffic manager")
 
 

@@ -36,6 +36,8 @@ class System:
         """Args: detached: it outlives this process."""
         self.plan, self.name, self.handles, self.profile, self.detached = plan, name, handles, profile, detached
         self.store_root, self.store_stays = "", False
+        # Of its segments and sockets. A name may be used again when one of the last system's processes was killed.
+        self.shm_name = f"{name}-{secrets.token_hex(4)}" if detached else name
         self.most_nodes = most_groups(len(plan.config.node_names))
         self.version = 0  # of its nodes: counts up as these come and go
         self.placement = Placement(name, detached, plan.config.node.role_labels == "required")
@@ -82,15 +84,22 @@ class System:
         """
         while True:
             self.refresh()
+            version = self.version
             try:
                 return _status(self.handles.copy())
             except SystemDiedError:
-                if not self.refresh():  # else one has left meanwhile
+                self.refresh()
+                if self.version == version:  # else one has left meanwhile
                     raise
 
     def nodes(self) -> Nodes:
         """What starts and ends its nodes."""
-        return Nodes(self.plan, self.name, self.handles, self.placement, (self.store_root, self.store_spec))
+        return self.nodes_with(self.handles)
+
+    def nodes_with(self, handles: Handles) -> Nodes:
+        """The same, for handles that are not the system's yet, or not any more."""
+        names = self.name, self.shm_name
+        return Nodes(self.plan, names, handles, self.placement, (self.store_root, self.store_spec))
 
     @property
     def store_spec(self) -> str:
@@ -111,6 +120,7 @@ class System:
             self.store_stays,
             self.detached,
             self.most_nodes,
+            self.shm_name,
             handles,
         )
 
@@ -166,7 +176,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         placement.check_cpus(cpus)
         placement.check_gpus(plan.num_engines * plan.gpus_per_engine)
     system.on_stop(placement.release_all)
-    system.on_stop(lambda: sweep(system.name))
+    system.on_stop(lambda: sweep(system.shm_name))
     _make_store(system, keep_store)
     system.on_stop(lambda: _end_actors(handles))
 
@@ -202,7 +212,7 @@ def _start(system: System, address: str | None, keep_store: bool, progress: Prog
         config.scheduler.read_path,
         [(node, handles.role_of(node)) for node in handles.traffic],
         system.attachment(),
-        first_fetch_within_s=_STARTUP_WAITS * timeout + ALONE_S,
+        first_fetch_within_s=None if system.detached else _STARTUP_WAITS * timeout + ALONE_S,
         observe=plan.export_settings(system.name),
     )
     _wire(system, progress)

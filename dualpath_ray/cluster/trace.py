@@ -8,6 +8,8 @@ from dualpath_ray.cluster.asking import ask
 from dualpath_ray.cluster.attach import facts_of
 from dualpath_ray.cluster.decisions import decisions_of
 
+_LATEST = 5000  # decisions among which a request is looked for
+
 
 @dataclass(frozen=True, slots=True)
 class RequestTrace:
@@ -25,7 +27,7 @@ def collect(name: str, request_id: str) -> RequestTrace:
     Raises: ConfigError when there is none, or more than one; SystemDiedError.
     """
     scheduler, facts = facts_of(name)
-    records = {record["request_id"]: record for record in decisions_of(scheduler, 0)}
+    records = {record["request_id"]: record for record in decisions_of(scheduler, 0, _LATEST)}
     found = [request_id] if request_id in records else [known for known in records if known.startswith(request_id)]
     if len(found) != 1:
         last = ", ".join(list(records)[-3:]) or "none"

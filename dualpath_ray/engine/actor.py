@@ -43,6 +43,7 @@ class EngineSpec:
     """What an engine is told."""
 
     system: str
+    shm_name: str  # of segments and sockets
     node: str
     role: Role
     engine: int
@@ -117,8 +118,8 @@ class _Engine(ABC):
         Raises: TransportError when the traffic manager is not there, or not all members are.
         """
         spec = self._spec
-        segment = Segment.attach(segment_path(spec.system, spec.node))
-        self._link = Link.dial(link_path(spec.system, spec.node), f"engine:{spec.engine}")
+        segment = Segment.attach(segment_path(spec.shm_name, spec.node))
+        self._link = Link.dial(link_path(spec.shm_name, spec.node), f"engine:{spec.engine}")
         if spec.all_to_all_bytes:
             device = self.adapter.device if isinstance(self.adapter, TimedAdapter) else None
             self._collectives = Collectives(spec.engine, spec.all_to_all_bytes, self._link.send, device)

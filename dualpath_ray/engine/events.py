@@ -11,6 +11,7 @@ from dualpath_ray.base.types import CLIENT_SILENT_S
 from dualpath_ray.engine.request import StepEvent
 
 _MOST_FACTS = 10_000
+_ASKS_S = 15.0
 
 
 class EventBuffer:
@@ -45,9 +46,12 @@ class EventBuffer:
 
     @property
     def num_waiting(self) -> int:
-        """Events of clients that are not taken for dead."""
+        """Events of clients that ask: one asks every second."""
         with self._changed:
-            return sum(len(events) for events in self._events.values())
+            asking = self._clock() - _ASKS_S
+            return sum(
+                len(events) for client, events in self._events.items() if self._heard_s.get(client, 0.0) >= asking
+            )
 
     def poll(self, client_id: str, wait_s: float) -> list[StepEvent]:
         """All events of this client so far, each told once; waits at most ``wait_s`` for one.

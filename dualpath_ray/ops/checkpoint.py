@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from dualpath_ray.workload.trajectory import Trajectory
 
 FOLDER = "progress"
 _HEADER = f"{FOLDER}/workload.json"
+_KEPT = re.compile(r"\d{4,}-\d{6,}\.jsonl|run\.json")
 _SAVE_S = 2.0  # a killed rollout computes no more than this again, and what was under way
 
 
@@ -52,7 +54,10 @@ class Checkpoint:
         self._place, self._files = place, place.load(FOLDER) if resume else {}
         if not resume:
             place.remove(FOLDER)
-        elif self._files:
+        elif _HEADER not in self._files:  # nothing, or what is left of a folder that was being removed
+            place.remove(FOLDER)
+            self._files = {}
+        else:
             there = Workload(**{**(found := json.loads(self._files[_HEADER])), "modes": tuple(found["modes"])})
             if there != workload:
                 raise ConfigError(
@@ -66,6 +71,7 @@ class Checkpoint:
         """Of one run."""
         folder = f"{FOLDER}/{mode.replace(':', '-').replace('/', '-')}/"
         files = {name.removeprefix(folder): text for name, text in self._files.items() if name.startswith(folder)}
+        files = {name: text for name, text in files.items() if _KEPT.fullmatch(name)}
         return RunCheckpoint(self._place, folder, files)
 
     def done(self) -> None:

@@ -19,6 +19,10 @@ class ResultsPlace:
     def __init__(self, out: str) -> None:
         """Args: out: a directory, or ``s3://bucket/prefix`` (credentials from where AWS's tools look for them)."""
         self.remote = is_address(out)
+        if self.remote and "@" in out.partition("://")[2].partition("/")[0]:
+            raise ConfigError(
+                "--out: the address holds credentials, which would be shown; leave them to AWS's environment"
+            )
         self.shown = out.partition("?")[0] if self.remote else str(Path(out).expanduser().resolve())
         # Reports are drawn and tables written on a file system of this machine, and then uploaded.
         self.folder = Path(tempfile.mkdtemp(prefix="dualpath-results-") if self.remote else self.shown)
@@ -51,7 +55,7 @@ class ResultsPlace:
                 self._write(path, text)
                 return
             self._fs.create_dir(str(PurePosixPath(path).parent))
-            aside = f"{path}.{uuid.uuid4().hex[:8]}"
+            aside = str(PurePosixPath(path).with_name(f".{uuid.uuid4().hex[:8]}"))
             self._write(aside, text)
             self._fs.move(aside, path)
 
@@ -65,7 +69,8 @@ class ResultsPlace:
 
         with self._naming():
             found = self._fs.get_file_info(FileSelector(self._path(prefix), allow_not_found=True, recursive=True))
-            paths = sorted(info.path for info in found if info.type == FileType.File)
+            files = (info.path for info in found if info.type == FileType.File)
+            paths = sorted(path for path in files if not PurePosixPath(path).name.startswith("."))  # half-written
             return {path.removeprefix(f"{self._root}/"): self._read(path) for path in paths}
 
     def _read(self, path: str) -> str:

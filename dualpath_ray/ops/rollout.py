@@ -26,7 +26,7 @@ from dualpath_ray.engine.timed import is_timed
 from dualpath_ray.observability.run_record import Comparison, RunRecord, TokenCheck
 from dualpath_ray.ops.checkpoint import Checkpoint, RunCheckpoint, workload_of
 from dualpath_ray.ops.lifecycle.connection import cluster_address
-from dualpath_ray.ops.lifecycle.differences import SCALED, differences
+from dualpath_ray.ops.lifecycle.differences import LIVE, differences
 from dualpath_ray.ops.memory import MemoryMeter
 from dualpath_ray.ops.options import RolloutOptions
 from dualpath_ray.ops.results_dir import writing_to
@@ -316,9 +316,11 @@ def run_one(
                 finished = checkpoint.add if checkpoint is not None else lambda turns: None
                 record = Rollout(system, client, trajectories, show, finished, earlier).run(run.mode)
         finally:
-            if checkpoint is not None:
-                checkpoint.flush()
-            client.close()
+            try:
+                if checkpoint is not None:
+                    checkpoint.flush()
+            finally:
+                client.close()
     if options.address is None and options.system is None:
         record.memory_peak_bytes = memory.peak_bytes or None
     if checkpoint is not None:
@@ -344,7 +346,7 @@ def _system(plan: SystemPlan, options: RolloutOptions, said: Echo, afresh: bool)
             yield system
         return
     system = attach(options.system)
-    found = differences(system.plan.config, plan.config, but=SCALED)
+    found = differences(system.plan.config, plan.config, but=LIVE)
     if found:
         raise ConfigError(f"{plan.source}: {options.system} runs with another configuration: {'; '.join(found)}")
     if (page := page_address(options.system)) is not None:

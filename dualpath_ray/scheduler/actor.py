@@ -198,14 +198,18 @@ class DetachedScheduler(RequestScheduler):
     """A scheduler that outlives its starter, but not its engines: nobody else would end it once its starter was killed."""
 
     def __init__(
-        self, *args: Any, first_fetch_within_s: float, observe: ExportSettings | None = None, **kwargs: Any
+        self, *args: Any, first_fetch_within_s: float | None, observe: ExportSettings | None = None, **kwargs: Any
     ) -> None:
-        """Args: first_fetch_within_s: a system that is not up by then never will be; the rest as RequestScheduler."""
+        """Args: first_fetch_within_s: a system that is not up by then never will be; None: somebody else ends it, and it may
+        be without nodes for as long as it takes to get some. The rest as RequestScheduler.
+        """
         super().__init__(*args, **kwargs)
         self._system = observe.system if observe else ""
         self._exporter = Exporter(observe, SCHEDULER, {}, self.__repr__, self.status) if observe else None
-        self._heard_s = time.monotonic() + first_fetch_within_s - ALONE_S
         calm_collector()
+        if first_fetch_within_s is None:
+            return
+        self._heard_s = time.monotonic() + first_fetch_within_s - ALONE_S
         threading.Thread(target=self._end_when_alone, name="alone", daemon=True).start()
 
     def __repr__(self) -> str:

@@ -70,6 +70,7 @@ class NodeSpec:
     """What a traffic manager is told of its node. Rates are of emulated NICs, bytes per second; None is not emulated."""
 
     system: str
+    shm_name: str  # of segments and sockets
     node: str
     nodes: tuple[str, ...]  # of the system
     role: Role
@@ -138,7 +139,7 @@ class TrafficManager:
         self._cnics = choose_cnics(spec.cnics, spec.node, host, spec.num_engines, address, spec.on_gpus, spec.transport)
         self._cnic_address = next((cnic.address for cnic in self._cnics if cnic.address), address)
         self._carriers = Carriers({}, host.carrying(self._cnic_address), ucx_devices(spec.cnics, self._cnics, host))
-        path = segment_path(spec.system, spec.node)
+        path = segment_path(spec.shm_name, spec.node)
         self._segment = Segment.create(path, spec.layout, spec.num_slots, spec.staging_bytes, spec.buffer_key)
         self._store = open_shards(
             spec.store, spec.store_root, spec.layout, shards, spec.store_access, spec.node, snic_at
@@ -173,7 +174,7 @@ class TrafficManager:
         self._stopping = False
         of = {"node": spec.node, "role": str(spec.role)}
         self._latency = StoreLatency({"system": spec.system, **of})
-        self._server = listen(link_path(spec.system, spec.node), self._on_engine)
+        self._server = listen(link_path(spec.shm_name, spec.node), self._on_engine)
         self._listener = NodeListener(address, self._on_node)
         self._runner.start()
         self._exporter = Exporter(spec.observe, NODE, of, self.__repr__, self.status, self._latency.take)
@@ -456,7 +457,7 @@ class TrafficManager:
         Who has mapped the segment keeps its memory.
         """
         self._segment.unlink()
-        link_path(self._spec.system, self._spec.node).unlink(missing_ok=True)
+        link_path(self._spec.shm_name, self._spec.node).unlink(missing_ok=True)
         self._stopping = True
         self._exporter.stop()
         self._runner.stop()

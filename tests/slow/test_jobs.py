@@ -72,6 +72,9 @@ def test_a_job_that_was_killed_half_way_goes_on(bare: Cluster, config: Path, tmp
     until(lambda: state(bare, "first") == "STOPPED", bare, "first", 60)
     kept = turns_kept(out)
     assert TURNS // 2 <= kept < 2 * TURNS and not (out / "progress" / "scheduled" / "run.json").exists()
+    resumes = (
+        kept != TURNS or not (out / "progress" / "prefill_only" / "run.json").exists()
+    )  # else it stopped between two runs
     until(lambda: not list(Path("/dev/shm").glob("dualpath.jobtest-*")), bare, "first", 30)
 
     second = bare.submit(*rollout, flags=ENVIRONMENT)
@@ -81,7 +84,7 @@ def test_a_job_that_was_killed_half_way_goes_on(bare: Cluster, config: Path, tmp
     summary = json.loads((out / "summary.json").read_text())
     assert summary["tokens_identical"]
     assert [run["num_turns"] for run in summary["runs"]] == [TURNS, TURNS]
-    assert sorted(run["num_parts"] for run in summary["runs"]) == [1, 2]
+    assert sorted(run["num_parts"] for run in summary["runs"]) == ([1, 2] if resumes else [1, 1])
     assert not (out / "progress").exists()
 
 

@@ -20,6 +20,7 @@ decode_nodes: 1
 model: toy-llama
 block_tokens: 16
 name: uptest
+tenant: hunter2hunter2
 node: {snic_bps: 4 MB/s, cnic_bps: 40 MB/s}
 engine: {cpus: 0.5}
 """
@@ -55,6 +56,12 @@ class Operator:
         said = done.stdout + done.stderr
         assert done.returncode == code, said
         return said
+
+    def processes(self) -> list[psutil.Process]:
+        """Of the Ray that ``up`` has started."""
+        state = json.loads((self.home / "dp" / "local_ray.json").read_text())
+        head = psutil.Process(state["pid"])
+        return [head, *head.children(recursive=True)]
 
     def status(self) -> dict[str, object]:
         told: dict[str, object] = json.loads(self.says("status", "--json", "--interval", "0.3"))
@@ -129,6 +136,13 @@ def test_a_request_is_traced_over_all_nodes_and_layers(operator: Operator) -> No
     assert "knows of none" in operator.says("trace", "nobody", code=2)
 
 
+def test_a_keeper_that_dies_comes_back_and_knows_its_system(operator: Operator) -> None:
+    (keeper,) = [p for p in operator.processes() if "ray::Keeper" in " ".join(p.cmdline())]
+    keeper.kill()
+    assert "d1: joined" in operator.says("scale", "--decode", "2", timeout_s=200)
+    assert "d1: left" in operator.says("scale", "--decode", "1")
+
+
 def test_scale_and_drain(operator: Operator) -> None:
     said = operator.says("scale", "--decode", "2")
     assert "d1: joined" in said and "uptest: 1P2D" in said
@@ -151,16 +165,16 @@ def test_logs_and_a_bundle_without_secrets(operator: Operator) -> None:
     assert {"status.json", "config.yaml", "versions.json", "doctor.json", "decisions.jsonl"} <= set(files)
     assert "toy-llama" in files["config.yaml"] and files["decisions.jsonl"].count("\n") == 12
     assert "logs/keeper.log" in files and any(name.startswith("metrics/") for name in files)
-    assert "hunter2" not in "".join(files.values())
+    everything = "".join(files.values())
+    assert "tenant: '[removed]'" in files["config.yaml"] and "hunter2" not in everything, "a value of this shell's"
 
 
 def test_down_removes_exactly_what_up_created(operator: Operator) -> None:
-    state = json.loads((operator.home / "dp" / "local_ray.json").read_text())
-    family = [psutil.Process(state["pid"]), *psutil.Process(state["pid"]).children(recursive=True)]
+    family = operator.processes()
     store = operator.status()["storage"][0]["store"]
     assert Path(store).is_dir()
     said = operator.says("down")
     assert "uptest is down" in said and "the Ray that `dualpath up` started has ended" in said
     assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert not list(Path("/dev/shm").glob("dualpath.uptest.*")) and not Path(store).exists()
+    assert not list(Path("/dev/shm").glob("dualpath.uptest*")) and not Path(store).exists()
     assert "--address: no Ray cluster runs on this machine" in operator.says("status", code=2)

@@ -23,7 +23,7 @@ from dualpath_ray.ops.doctor.report import as_json, examine
 from dualpath_ray.ops.lifecycle.redact import redact, secrets_of
 from dualpath_ray.ops.versions import versions
 
-_TAIL = 5000  # lines of each log
+_TAIL = 5000  # lines of each log, and decisions
 _BETWEEN_S = 1.0
 
 
@@ -60,7 +60,7 @@ def write_bundle(name: str | None, out: Path | None) -> tuple[Path, list[str]]:
         parts[f"metrics/{where.replace(':', '-')}.txt"] = page
     if missing:
         parts["missing.txt"] = "\n".join(missing) + "\n"
-    secrets = secrets_of(os.environ)
+    secrets = secrets_of(os.environ) | _token()
     try:
         _write(path, name, {part: redact(text, secrets) for part, text in parts.items()})
     except OSError as error:
@@ -81,18 +81,27 @@ def _config(name: str) -> str:
 
 def _decisions(name: str) -> str:
     scheduler, _ = facts_of(name)
-    return "".join(json.dumps(record) + "\n" for record in decisions_of(scheduler, 0))
+    return "".join(json.dumps(record) + "\n" for record in decisions_of(scheduler, 0, _TAIL))
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
+def _token() -> set[str]:
+    """Of this user's, which Ray keeps in a file."""
+    try:
+        return {(Path.home() / ".ray" / "auth_token").read_text().strip()} - {""}
+    except OSError:
+        return set()
+
+
 def _write(path: Path, name: str, parts: dict[str, str]) -> None:
-    with tarfile.open(path, "w:gz") as archive:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for part, text in sorted(parts.items()):
             data = text.encode()
             entry = tarfile.TarInfo(f"{name}-debug/{part}")
             entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
             archive.addfile(entry, io.BytesIO(data))
-    path.chmod(0o600)

@@ -9,6 +9,7 @@ from dualpath_ray.cluster.asking import ask
 from dualpath_ray.cluster.attach import facts_of, the_system
 from dualpath_ray.cluster.detached import keeper_of, kept
 from dualpath_ray.cluster.handles import Handles
+from dualpath_ray.cluster.scale import is_idle
 from dualpath_ray.scheduler.read_side import load_policy
 
 _LOOK_S = 0.3
@@ -27,12 +28,12 @@ def drain(name: str | None, node: str, wait: bool, echo: Echo) -> None:
         echo(f"{node} is the last {role} node that works: requests wait until one is back")
     ask(scheduler.drain.remote(node), "the scheduler")
     told_s = time.monotonic()
-    while wait and not ask(scheduler.is_idle.remote(node), "the scheduler"):
+    while wait and not is_idle(handles, node):
         if time.monotonic() - told_s > _TELL_S:
             told_s = time.monotonic()
             echo(f"{node} still hands off")
         time.sleep(_LOOK_S)
-    echo(f"{node} is drained" if wait else f"{node} gets no new work")
+    echo(f"{node} is drained; `dualpath scale` takes it away" if wait else f"{node} gets no new work")
 
 
 def undrain(name: str | None, node: str, echo: Echo) -> None:
@@ -71,7 +72,11 @@ def scale(name: str | None, prefill: int | None, decode: int | None, echo: Echo)
         prefill if prefill is not None else config.prefill_nodes,
         decode if decode is not None else config.decode_nodes,
     )
-    kept(keeper_of(name), "scale", *wanted, progress=echo)
+    try:
+        kept(keeper_of(name), "scale", *wanted, progress=echo)
+    except KeyboardInterrupt:
+        echo("the keeper goes on with it; `dualpath logs keeper` tells how far it is")
+        raise
     echo(f"{name}: {wanted[0]}P{wanted[1]}D")
 
 
@@ -80,7 +85,9 @@ def _find(name: str | None, node: str) -> tuple[Any, Handles]:
     scheduler, facts = facts_of(the_system(name))
     if node not in facts.handles.traffic:
         raise ConfigError(f"node: there is no {node}; the nodes are {', '.join(facts.handles.traffic)}")
-    return scheduler, facts.handles
+    handles = facts.handles.copy()
+    handles.scheduler = scheduler
+    return scheduler, handles
 
 
 def _drained(scheduler: Any) -> set[str]:

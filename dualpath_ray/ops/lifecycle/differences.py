@@ -5,7 +5,7 @@ from typing import Any
 
 from dualpath_ray.config.cluster import ClusterConfig
 
-SCALED = ("prefill_nodes", "decode_nodes")  # what `dualpath scale` changes
+LIVE = ("name", "prefill_nodes", "decode_nodes")  # what `dualpath up --name` and `dualpath scale` change
 
 
 def differences(there: ClusterConfig, here: ClusterConfig, but: Collection[str] = ()) -> list[str]:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dualpath_ray.base.errors import ConfigError, SystemDiedError
-from dualpath_ray.cluster.attach import facts_of, running_systems, the_system
+from dualpath_ray.cluster.attach import facts_of, removable_systems, running_systems
 from dualpath_ray.cluster.detached import drain_all, remove, start_detached
 from dualpath_ray.cluster.fingerprint import code_fingerprint
 from dualpath_ray.cluster.local_ray import LocalRay, end_local_ray, local_ray, start_local_ray
-from dualpath_ray.cluster.placement import RaySession
+from dualpath_ray.cluster.placement import RaySession, answers, machines_ray
 from dualpath_ray.cluster.plan import SystemPlan, check_machine, make_plan
 from dualpath_ray.config.cluster import ClusterConfig
 from dualpath_ray.config.load import load_cluster
@@ -35,8 +35,8 @@ def up(
     Args:   once_up: called within the Ray cluster with the system's name and configuration, when it is up.
     Raises: ConfigError in one sentence; it says what differs when another system has the name.
     """
-    plan = make_plan(load_cluster(config_path), str(config_path))
-    name = name or plan.config.name
+    plan = make_plan(load_cluster(config_path, {"name": name}), str(config_path))
+    name = plan.config.name
     started, at = _cluster(plan, address, echo)
     session = RaySession()
     try:
@@ -67,20 +67,28 @@ def _cluster(plan: SystemPlan, address: str | None, echo: Echo) -> tuple[LocalRa
     at = cluster_address(address)
     if at is not None:
         return None, at
-    session = RaySession()
-    try:
-        session.open("auto", 0)
+    here = machines_ray()
+    if here is not None and answers(here):  # it is the one that is meant, even if it does not let us in
         return None, "auto"
-    except ConfigError:
-        pass  # there is none
-    finally:
-        session.close()
     check_machine(plan)
     echo("starting Ray on this machine, until `dualpath down`")
     gpus = num_cuda_devices() if plan.gpus_per_engine else 0
     cpus = max(len(os.sched_getaffinity(0)), int(-(-plan.num_engines * plan.cpus_per_engine // 1)))
     started = start_local_ray(cpus, gpus)
     return started, started.address
+
+
+def _to_remove(name: str | None) -> str:
+    """The system that is meant. Raises: ConfigError when there is none, or several, or a program of its own ends it."""
+    candidates = removable_systems()
+    if name is not None and name not in candidates and name in running_systems():
+        raise ConfigError(f"--name: {name} was not started by `dualpath up`: it ends with the program that started it")
+    known = f"there are {', '.join(candidates)}" if candidates else "`dualpath up` has started none there"
+    if name is not None and name not in candidates:
+        raise ConfigError(f"--name: there is no system {name!r} on this Ray cluster; {known}")
+    if name is None and len(candidates) != 1:
+        raise ConfigError(f"system: name one with --name; {known}")
+    return name or candidates[0]
 
 
 def _compare(name: str, plan: SystemPlan) -> None:
@@ -104,17 +112,20 @@ def down(name: str | None, address: str | None, within_s: float, echo: Echo) -> 
 
     Raises: ConfigError when there is no such system.
     """
-    with joined(address):
-        name = the_system(name)
-        try:
-            if not drain_all(name, within_s, echo):
-                echo(f"{name}: requests were still under way after {within_s:g} s, and end with it")
-        except SystemDiedError as error:  # what is broken is removed all the same
-            echo(f"{name}: {error}")
-        remove(name)
-        left = running_systems()
-    echo(f"{name} is down")
     own = local_ray()
+    with joined(address):
+        if name is None and own is not None and not removable_systems():
+            left = running_systems()
+        else:
+            name = _to_remove(name)
+            try:
+                if name in running_systems() and not drain_all(name, within_s, echo):
+                    echo(f"{name}: requests were still under way after {within_s:g} s, and end with it")
+            except SystemDiedError as error:  # what is broken is removed all the same
+                echo(f"{name}: {error}")
+            remove(name)
+            left = [*running_systems(), *removable_systems()]
+            echo(f"{name} is down")
     if own is not None and not left and cluster_address(address) == own.address:
         end_local_ray(own)
         echo("the Ray that `dualpath up` started has ended")

@@ -18,14 +18,14 @@ SMALLEST = {"prefill_nodes": 1, "decode_nodes": 1, "model": "toy-llama", "block_
 )
 def test_marks_of_the_configured_network_are_told(fabric, urgent, cache):
     plan = make_plan(parse_cluster({**SMALLEST, "fabric": fabric}, "c.yaml"), "c.yaml", 512)
-    marks = plan.node_spec("s", "p0", Role.PREFILL, "/tmp/store", "local").marks
+    marks = plan.node_spec(("s", "s"), "p0", Role.PREFILL, "/tmp/store", "local").marks
     assert {each: str(mark) for each, mark in marks.items()} == {"kv_urgent": urgent, "kv_cache": cache}
-    assert str(plan.engine_spec("s", "d0", Role.DECODE, 0).loopback_mark) == cache, (
+    assert str(plan.engine_spec(("s", "s"), "d0", Role.DECODE, 0).loopback_mark) == cache, (
         "between DRAM and HBM it is KV as any other"
     )
 
 
 def test_a_configuration_without_a_network_marks_nothing():
     plan = make_plan(parse_cluster(SMALLEST, "c.yaml"), "c.yaml", 512)
-    assert plan.node_spec("s", "p0", Role.PREFILL, "/tmp/store", "local").marks == {}
-    assert plan.engine_spec("s", "d0", Role.DECODE, 0).loopback_mark is None
+    assert plan.node_spec(("s", "s"), "p0", Role.PREFILL, "/tmp/store", "local").marks == {}
+    assert plan.engine_spec(("s", "s"), "d0", Role.DECODE, 0).loopback_mark is None

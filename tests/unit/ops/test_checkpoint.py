@@ -80,3 +80,14 @@ def test_another_workload_is_refused_and_beginning_anew_forgets(tmp_path):
     assert checkpoint(tmp_path, resume=False).run("a").earlier.turns == ()
     checkpoint(tmp_path, resume=True).done()
     assert not (tmp_path / "progress").exists()
+
+
+def test_what_a_kill_leaves_half_written_is_passed_over(tmp_path):
+    run = checkpoint(tmp_path, resume=False).run("a")
+    run.add([turn(0, 1.0, 2.0)])
+    run.flush()
+    for name in (".abc", "run.json.abc", "0001-000001.jsonl.abc"):
+        (tmp_path / "progress" / "a" / name).write_text('{"half')
+    assert len(checkpoint(tmp_path, resume=True).run("a").earlier.turns) == 1
+    (tmp_path / "progress" / "workload.json").unlink()  # as in the middle of being removed
+    assert checkpoint(tmp_path, resume=True).run("a").earlier.turns == ()

@@ -1,5 +1,5 @@
 from dualpath_ray.config.load import parse_cluster
-from dualpath_ray.ops.lifecycle.differences import SCALED, differences
+from dualpath_ray.ops.lifecycle.differences import LIVE, differences
 
 BASE = {"prefill_nodes": 1, "decode_nodes": 1, "model": "toy-llama"}
 
@@ -13,7 +13,7 @@ def test_a_clause_for_each_key_that_differs():
         "storage.mounts.p0 is /a there and unset in the file",
     ]
     assert differences(there, there) == []
-    assert differences(there, here, but=SCALED)[0].startswith("engine.cpus")
+    assert differences(there, here, but=LIVE)[0].startswith("engine.cpus")
 
 
 def test_where_the_live_page_is_makes_no_other_system():

@@ -24,6 +24,13 @@ def test_a_value_of_the_environment_is_nowhere(secret, before, after):
         "Authorization: Bearer hunter2hunter2",
         "path: s3://user:hunter2hunter2@host/bucket",
         "path: s3://bucket/x?secret_key=hunter2hunter2&scheme=http",
+        "path: s3://user:hunter2/hunter2+x@bucket/prefix",
+        "dualpath ui --token hunter2hunter2",
+        "Authorization: Basic hunter2hunter2",
+        "authToken: hunter2hunter2",
+        "api-key: 'hunter2 and hunter2'",
+        "token=b'hunter2hunter2'",
+        "login with hf_hunter2hunter2hunter2",
     ],
 )
 def test_what_is_called_a_secret_goes(text):
@@ -31,7 +38,14 @@ def test_what_is_called_a_secret_goes(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["max_context_tokens: 123456789", "hit_tokens=123456789", "node.snic_bps: 100000000", "s3://bucket/prefix"]
+    "text",
+    [
+        "max_context_tokens: 123456789",
+        "hit_tokens=123456789",
+        "node.snic_bps: 100000000",
+        "s3://bucket/prefix",
+        "last_token=1234567",
+    ],
 )
 def test_what_is_none_stays(text):
     assert redact(text) == text
