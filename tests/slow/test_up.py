@@ -166,7 +166,7 @@ def test_logs_and_a_bundle_without_secrets(operator: Operator) -> None:
     assert "toy-llama" in files["config.yaml"] and files["decisions.jsonl"].count("\n") == 12
     assert "logs/keeper.log" in files and any(name.startswith("metrics/") for name in files)
     everything = "".join(files.values())
-    assert "tenant: '[removed]'" in files["config.yaml"] and "hunter2" not in everything, "a value of this shell's"
+    assert "tenant: [removed]" in files["config.yaml"] and "hunter2" not in everything, "a value of this shell's"
 
 
 def test_down_removes_exactly_what_up_created(operator: Operator) -> None:
