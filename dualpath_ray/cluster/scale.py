@@ -86,10 +86,8 @@ def add_nodes(system: System, joining: Sequence[tuple[str, Role]], progress: Pro
     nodes = system.nodes_with(handles)
     timeout = system.plan.config.startup_timeout_s
     shards = wait_for([s.shard.remote() for s in handles.storage], "a storage node", timeout)
-    started: list[str] = []
     try:
         progress(f"{', '.join(names)}: asking Ray for a place")
-        started += names
         nodes.start(joining, shards)
         nodes.connect(names)
         progress(f"{', '.join(names)}: loading the model")
@@ -105,21 +103,21 @@ def add_nodes(system: System, joining: Sequence[tuple[str, Role]], progress: Pro
             ask(handles.scheduler.undrain.remote(node), "the scheduler")
     except BaseException:
         system.handles = before
-        _undo(system, handles, nodes, started)
+        _undo(system, handles, nodes, names)
         raise
     progress(f"{', '.join(names)}: joined")
 
 
-def _undo(system: System, handles: Handles, nodes: Nodes, started: Sequence[str]) -> None:
+def _undo(system: System, handles: Handles, nodes: Nodes, joining: Sequence[str]) -> None:
     """Whatever fails on the way."""
     with suppress(DualPathError):
         publish(system)
-    for node in started:
+    for node in joining:
         with suppress(DualPathError):
-            _leave_peers(handles, [node], started)
+            _leave_peers(handles, [node], joining)
         with suppress(DualPathError):
             ask(handles.scheduler.remove_group.remote(node), "the scheduler")
-    nodes.end(started)
+    nodes.end(joining)
 
 
 def remove_node(system: System, node: str, progress: Progress) -> None:

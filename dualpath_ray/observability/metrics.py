@@ -41,8 +41,6 @@ RECOMPUTE_CAUSES = (*LOAD_FAILURE_CAUSES, "no_room")  # the last: lost slots lea
 # What waiting requests wait for.
 WAIT_CAUSES = ("groups", "prefill", "decode_room", "turn")
 FINISH_REASONS = ("stop", "length", "cancelled", "failed")
-SLOT_STATES = ("free", "used", "lost")
-STORE_OPERATIONS = ("read", "write")
 # Classes that a NIC's direction carries; others appear when they come.
 USUAL_CLASSES: dict[tuple[str, str], tuple[TrafficClass, ...]] = {
     ("snic", "in"): (TrafficClass.KV_CACHE, TrafficClass.KV_URGENT),

@@ -3,7 +3,7 @@
 import json
 from importlib.resources import files
 
-from dualpath_ray.observability.panels import FILE_NAME, dashboard
+from dualpath_ray.observability.dashboard import FILE_NAME, dashboard
 
 ALERTS_NAME = "dualpath_alerts.yml"
 _RUNBOOK = "runbook_url: docs/"

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.observability.panels import FILE_NAME, with_our_row
+from dualpath_ray.observability.dashboard import FILE_NAME, with_our_row
 from dualpath_ray.observability.shipped import ALERTS_NAME, alert_rules, shipped_dashboard
 from dualpath_ray.ops.results_dir import make_out
 

@@ -39,7 +39,8 @@ def cluster_spec(objects: list[Object]) -> Object:
     """Of the RayCluster, or of the one that a RayJob makes."""
     kinds = {each["kind"]: each["spec"] for each in objects if each["kind"] in ("RayCluster", "RayJob")}
     (spec,) = kinds.values()
-    return spec.get("rayClusterSpec", spec)  # type: ignore[no-any-return]
+    found: Object = spec.get("rayClusterSpec", spec)
+    return found
 
 
 def groups(spec: Object) -> dict[str, Object]:
@@ -48,8 +49,9 @@ def groups(spec: Object) -> dict[str, Object]:
 
 
 def container(group: Object) -> Object:
-    (found,) = group["template"]["spec"]["containers"]
-    return found  # type: ignore[no-any-return]
+    containers: list[Object] = group["template"]["spec"]["containers"]
+    (found,) = containers
+    return found
 
 
 def pod_labels(name: str, group: Object) -> dict[str, str]:

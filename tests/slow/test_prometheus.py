@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dualpath_ray.observability import panels
+from dualpath_ray.observability import dashboard, panels
 from dualpath_ray.observability.metrics import CATALOGUE
 from dualpath_ray.observability.shipped import alert_rules
 from tests.ray.nodes import BIN, ROOT, cluster_environment, end, wait_up
@@ -218,11 +218,11 @@ def test_every_metric_of_the_catalogue_is_scraped(live: Live) -> None:
 
 def test_every_query_of_every_panel_returns_data(live: Live) -> None:
     queries = [(panel.title, target.query) for row in panels.ROWS for panel in row.panels for target in panel.targets]
-    shipped = json.loads((live.session / "metrics" / "grafana" / "dashboards" / panels.FILE_NAME).read_text())
+    shipped = json.loads((live.session / "metrics" / "grafana" / "dashboards" / dashboard.FILE_NAME).read_text())
     assert [t["expr"] for p in shipped["panels"] for t in p.get("targets", ())] == [query for _, query in queries]
     theirs = json.loads((live.session / "metrics/grafana/dashboards/default_grafana_dashboard.json").read_text())
     ours = [
-        (p["title"], t["expr"]) for p in theirs["panels"] if p["id"] >= panels.FIRST_ID for t in p.get("targets", ())
+        (p["title"], t["expr"]) for p in theirs["panels"] if p["id"] >= dashboard.FIRST_ID for t in p.get("targets", ())
     ]
     assert len(ours) == sum(len(panel.targets) for panel in panels.ROWS[0].panels)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from dualpath_ray.observability import panels, shipped
+from dualpath_ray.observability import dashboard, panels, shipped
 from dualpath_ray.observability.metric_docs import metrics_page
 from dualpath_ray.observability.metrics import CATALOGUE
 
@@ -28,7 +28,7 @@ def used(query):
 def test_the_committed_dashboard_is_the_generated_one():
     assert shipped.shipped_dashboard() == shipped.dashboard_json(), "write shipped.dashboard_json() there"
     folder = files("dualpath_ray.observability") / "grafana"
-    assert [entry.name for entry in folder.iterdir() if entry.name.endswith(".json")] == [panels.FILE_NAME]
+    assert [entry.name for entry in folder.iterdir() if entry.name.endswith(".json")] == [dashboard.FILE_NAME]
 
 
 def test_the_committed_page_is_the_generated_one():
@@ -61,9 +61,9 @@ def test_counters_are_rated_and_gauges_are_not():
 
 
 def test_panels_have_an_id_a_place_and_a_legend_of_their_own():
-    shown = panels.dashboard()["panels"]
+    shown = dashboard.dashboard()["panels"]
     assert len({panel["id"] for panel in shown}) == len(shown)
-    assert panels.dashboard()["uid"] == "dualpath"
+    assert dashboard.dashboard()["uid"] == "dualpath"
     taken = set()
     for panel in shown:
         at = panel["gridPos"]
@@ -83,8 +83,8 @@ def test_our_row_stands_on_top_of_rays_dashboard_once():
         "title": "Default",
         "panels": [{"id": 24, "gridPos": {"x": 0, "y": 0, "w": 12, "h": 8}, "title": "Nodes"}],
     }
-    once = panels.with_our_row(theirs)
-    assert panels.with_our_row(json.loads(json.dumps(once))) == once
+    once = dashboard.with_our_row(theirs)
+    assert dashboard.with_our_row(json.loads(json.dumps(once))) == once
     first = panels.ROWS[0]
     assert [p["title"] for p in once["panels"]] == [first.title, *(p.title for p in first.panels), "Nodes"]
     assert once["panels"][-1]["gridPos"]["y"] == max(p["gridPos"]["y"] + 8 for p in once["panels"][1:-1])

@@ -7,7 +7,7 @@ import yaml
 
 from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.cli.main import run
-from dualpath_ray.observability import panels
+from dualpath_ray.observability import dashboard
 from dualpath_ray.ops import dashboards
 
 PROMETHEUS = "# theirs\nglobal:\n  scrape_interval: 10s\nscrape_configs:\n- job_name: 'ray'\n"
@@ -34,7 +34,7 @@ def test_a_second_time_changes_nothing(session):
     texts = {each.path: each.path.read_text() for each in first}
     assert all(each.unchanged for each in dashboards.install(folders))
     assert {path: path.read_text() for path in texts} == texts
-    assert json.loads((folders.dashboards / panels.FILE_NAME).read_text())["uid"] == panels.UID
+    assert json.loads((folders.dashboards / dashboard.FILE_NAME).read_text())["uid"] == dashboard.UID
     told = yaml.safe_load(folders.prometheus_config.read_text())
     assert told["rule_files"] == [str(folders.rules)] and told["scrape_configs"] == [{"job_name": "ray"}]
     assert folders.prometheus_config.read_text().startswith(PROMETHEUS.rstrip())
@@ -71,7 +71,7 @@ def test_one_sentence_where_there_is_no_session(tmp_path, capsys, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_named(session):
     folders = dashboards.ray_folders(session, {})
-    (folders.dashboards / panels.FILE_NAME).mkdir()  # whoever the user is, no file can be put in its place
+    (folders.dashboards / dashboard.FILE_NAME).mkdir()  # whoever the user is, no file can be put in its place
     with pytest.raises(ConfigError, match="grafana/dashboards cannot be written: Is a directory; use the user"):
         dashboards.install(folders)
 
@@ -87,7 +87,7 @@ def test_files_that_are_not_rays_are_left_alone(session):
 
 def test_export_writes_what_another_grafana_and_prometheus_take(tmp_path, capsys):
     assert run(["dashboards", "export", str(tmp_path / "out"), "--docs", "https://docs.example"]) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dualpath_alerts.yml", panels.FILE_NAME]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dualpath_alerts.yml", dashboard.FILE_NAME]
     rules = yaml.safe_load((tmp_path / "out" / "dualpath_alerts.yml").read_text())["groups"][0]["rules"]
     assert all(rule["annotations"]["runbook_url"].startswith("https://docs.example/") for rule in rules)
     assert capsys.readouterr().out.count(str(tmp_path / "out")) == 2
