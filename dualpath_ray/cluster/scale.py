@@ -48,8 +48,14 @@ def restore(system: System, progress: Progress = lambda line: None) -> None:
     todo = change({role: handles.nodes_of(role) for role in Role}, wanted, drained)
     for node in todo.leave:  # all at once get no more work, or one would hand it to the next
         ask(handles.scheduler.drain.remote(node), "the scheduler")
-    for node in todo.leave:
-        remove_node(system, node, progress)
+    try:
+        for node in todo.leave:
+            remove_node(system, node, progress)
+    except BaseException:
+        for node in set(todo.leave) & set(system.handles.traffic) - drained:  # who has not left works on
+            with suppress(DualPathError):
+                ask(handles.scheduler.undrain.remote(node), "the scheduler")
+        raise
     if todo.join:
         add_nodes(system, todo.join, progress)
     publish(system)
