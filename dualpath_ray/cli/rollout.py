@@ -23,9 +23,17 @@ from dualpath_ray.cli.workload_options import check_workload_flags, workload_opt
     help="Check every generated token against plain transformers.",
 )
 def rollout(config: Path, **flags: Any) -> int:
-    """Replay agent trajectories on the system of a CONFIG file."""
-    from dualpath_ray.ops.options import RolloutOptions
+    """Replay agent trajectories on the system of a CONFIG file. With `ui.port` in it, the live page is served meanwhile."""
+    import os
+    from contextlib import AbstractContextManager
+
+    from dualpath_ray.config.cluster import ClusterConfig
+    from dualpath_ray.ops.options import Echo, RolloutOptions
     from dualpath_ray.ops.rollout import run_rollout
+    from dualpath_ray.ui.serve import page_of_run
+
+    def page(system: str, its: ClusterConfig, echo: Echo) -> AbstractContextManager[None]:
+        return page_of_run(system, its.ui, os.environ.get("DUALPATH_UI_TOKEN") or None, echo)
 
     check_workload_flags(flags)
-    return run_rollout(config, RolloutOptions(**flags), click.echo)
+    return run_rollout(config, RolloutOptions(**flags, page=page), click.echo)

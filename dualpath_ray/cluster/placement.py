@@ -37,6 +37,7 @@ class RaySession:
     def __init__(self) -> None:
         self._temp_dir: Path | None = None
         self._opened = False
+        self.dashboard = ""  # where Ray's is: host and port, if the cluster has one
 
     def open(self, address: str | None, num_cpus: float, uses_gpus: bool = False) -> None:
         """Join a cluster, or start a private local one on free ports. A Ray that this process is in already is used.
@@ -54,7 +55,7 @@ class RaySession:
             at = "auto" if here == machines_ray() else here
             remedy = "name a running one, and where it wants a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
             with _own_sigterm(), _saying(f"--address: no Ray cluster answers at {here}", remedy):
-                ray.init(address=at, **common)
+                self.dashboard = ray.init(address=at, **common).dashboard_url or ""
             self._opened = True
             return
         # A token of its own: two private clusters, or a stranger on this host, never talk to one another. Ray switches

@@ -10,7 +10,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
 class UiConfig(Section):
-    """The page that `dualpath up` starts with the system, on the head node."""
+    """The page that `dualpath up` and `dualpath rollout` start with the system, on the head node."""
 
     port: Port | None = Field(None, description="Port of the live page; 0: a free one. Unset: the system serves none.")
     host: str = Field(

@@ -28,8 +28,8 @@ from dualpath_ray.engine.profile import EngineProfile
 from dualpath_ray.engine.request import EngineRequest, StepEvent
 from dualpath_ray.engine.timed import TimedAdapter, TimedSequences, is_timed
 from dualpath_ray.kv.segment import Segment, segment_path
-from dualpath_ray.observability.otel import otel_sink
 from dualpath_ray.observability.ray_export import DECODE, PREFILL, Exporter, ExportSettings
+from dualpath_ray.observability.span_sinks import span_sinks
 from dualpath_ray.scheduler.state import Decision, GroupReport, Request
 from dualpath_ray.traffic.link import Link, link_path, read_all
 from dualpath_ray.traffic.messages import CollectiveDone, NodeState, Relay
@@ -124,7 +124,7 @@ class _Engine(ABC):
             device = self.adapter.device if isinstance(self.adapter, TimedAdapter) else None
             self._collectives = Collectives(spec.engine, spec.all_to_all_bytes, self._link.send, device)
         self._loop = self._make_loop(segment)
-        self._loop.spans.sink = otel_sink()
+        self._loop.spans.sinks = span_sinks(f"{spec.node}/e{spec.engine}")
         if spec.engine == 0:
             self._group = GroupLeader(
                 spec.node,
@@ -284,6 +284,7 @@ class _Engine(ABC):
             self._group.stop()
         if self._loop is not None:
             self._loop.stop()
+            self._loop.spans.close()
         if self._collectives is not None:
             self._collectives.close()
         if self._link is not None:

@@ -1,11 +1,23 @@
 """What a rollout is asked for on the command line or by a job. None: the configuration or the workload decides."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+
+from dualpath_ray.config.cluster import ClusterConfig
+
+Echo = Callable[[str], None]
+PageOfRun = Callable[[str, ClusterConfig, Echo], AbstractContextManager[None]]
+
+
+def no_page(system: str, config: ClusterConfig, echo: Echo) -> AbstractContextManager[None]:
+    """Serve nothing."""
+    return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutOptions:
-    """One field per flag of ``dualpath rollout``."""
+    """One field per flag of ``dualpath rollout``, and ``page``: what serves the live page of a run's own system."""
 
     trace: str = "code-reading"
     num_trajectories: int | None = None
@@ -26,3 +38,4 @@ class RolloutOptions:
     resume: bool = False
     system: str | None = None
     verify_tokens: bool = True
+    page: PageOfRun = no_page

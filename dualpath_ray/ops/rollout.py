@@ -28,7 +28,7 @@ from dualpath_ray.ops.checkpoint import Checkpoint, RunCheckpoint, workload_of
 from dualpath_ray.ops.lifecycle.connection import cluster_address
 from dualpath_ray.ops.lifecycle.differences import LIVE, differences
 from dualpath_ray.ops.memory import MemoryMeter
-from dualpath_ray.ops.options import RolloutOptions
+from dualpath_ray.ops.options import Echo, RolloutOptions
 from dualpath_ray.ops.results_dir import writing_to
 from dualpath_ray.ops.results_place import ResultsPlace
 from dualpath_ray.ops.versions import versions
@@ -37,7 +37,6 @@ from dualpath_ray.storage.root import child
 from dualpath_ray.workload.load import statistics
 from dualpath_ray.workload.trajectory import Trajectory
 
-Echo = Callable[[str], None]
 Keep = Callable[[list[RunRecord]], object]
 DEFAULT_OUT = "runs/latest"
 CHECKING = "checking the tokens of every run against plain transformers"
@@ -336,13 +335,16 @@ def _system(plan: SystemPlan, options: RolloutOptions, said: Echo, afresh: bool)
     Raises: ConfigError when the running one has another configuration.
     """
     if options.system is None:
-        with start(
-            plan,
-            address=options.address,
-            keep_store=options.keep_store,
-            empty_store=bool(options.compare) and afresh,
-            progress=said,
-        ) as system:
+        with (
+            start(
+                plan,
+                address=options.address,
+                keep_store=options.keep_store,
+                empty_store=bool(options.compare) and afresh,
+                progress=said,
+            ) as system,
+            options.page(system.name, plan.config, said),
+        ):
             yield system
         return
     system = attach(options.system)

@@ -32,8 +32,8 @@ from dualpath_ray.kv.layout import KvLayout
 from dualpath_ray.kv.seal import SealedHeader, seal
 from dualpath_ray.kv.segment import BufferPool, Segment, segment_path
 from dualpath_ray.observability.latency import StoreLatency
-from dualpath_ray.observability.otel import otel_sink
 from dualpath_ray.observability.ray_export import NODE, Exporter, ExportSettings
+from dualpath_ray.observability.span_sinks import span_sinks
 from dualpath_ray.storage.client import ShardedIndex
 from dualpath_ray.storage.io_pool import IoPool
 from dualpath_ray.storage.port import read_verified
@@ -162,7 +162,7 @@ class TrafficManager:
         self._copy_as = copier(self._transport)
         self._index = ShardedIndex(len(storage_nodes), self._call_index)
         self._core = self._make_core()
-        self._core.context.spans.sink = otel_sink()
+        self._core.context.spans.sinks = span_sinks(spec.node)
         self._runner = CoreRunner(self._core, f"traffic manager of {spec.node}", self._execute, self._core_failed)
         depth = spec.least_io_depth, spec.most_io_depth
         self._reads, self._writes = IoPool("storage-read", *depth), IoPool("storage-write", *depth)
@@ -461,6 +461,7 @@ class TrafficManager:
         self._stopping = True
         self._exporter.stop()
         self._runner.stop()
+        self._core.context.spans.close()
         self._server.close()
         self._listener.close()
         for link in (*self._engines.values(), *self._peers.values()):

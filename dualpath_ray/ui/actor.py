@@ -2,11 +2,14 @@
 
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from dualpath_ray.base.errors import ConfigError
 from dualpath_ray.cluster.asking import ANSWER_S, wait_for
 from dualpath_ray.cluster.page import PAGE_NAME, page_of
 from dualpath_ray.cluster.placement import on_head
@@ -51,11 +54,31 @@ def start_page(system: str, host: str, port: int, token: str | None, runs: str) 
     if page is None:
         if token is None and needs_token(host):
             token = secrets.token_urlsafe(18)
-        options: dict[str, Any] = {"name": PAGE_NAME, "namespace": system, "lifetime": "detached", **on_head()}
-        kind = ray.remote(num_cpus=0, max_concurrency=4, max_restarts=-1)(LivePage)
-        page = kind.options(**options).remote(system, host, port, token, runs)
+        page = _page(system, host, port, token, runs, "detached")
     link: str = wait_for([page.link.remote()], "the live page", _START_S)[0]
     return link
+
+
+@contextmanager
+def page_within(system: str, host: str, port: int, token: str | None, runs: str) -> Iterator[str]:
+    """The same for a system that ends with this program, and so does the page. Yields: the address, without the token.
+
+    Raises: ConfigError when the port cannot be had, or others than the head node reach the page and no token is given;
+        SystemDiedError.
+    """
+    if token is None and needs_token(host):
+        raise ConfigError(f"ui.host: {host} is reached by others: set DUALPATH_UI_TOKEN, which the page then asks for")
+    page = _page(system, host, port, token, runs, None)
+    try:
+        yield str(wait_for([page.address.remote()], "the live page", _START_S)[0])
+    finally:
+        ray.kill(page)
+
+
+def _page(system: str, host: str, port: int, token: str | None, runs: str, lifetime: str | None) -> Any:
+    kind = ray.remote(num_cpus=0, max_concurrency=4, max_restarts=-1)(LivePage)
+    options: dict[str, Any] = {"name": PAGE_NAME, "namespace": system, "lifetime": lifetime, **on_head()}
+    return kind.options(**options).remote(system, host, port, token, runs)
 
 
 def page_link(system: str) -> str | None:

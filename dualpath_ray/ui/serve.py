@@ -4,7 +4,8 @@ import secrets
 import threading
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from dualpath_ray.base.errors import DualPathError
 from dualpath_ray.cluster.attach import the_system
 from dualpath_ray.config.ui import UiConfig
 from dualpath_ray.ui.access import Access, needs_token
-from dualpath_ray.ui.actor import address_of, page_link, start_page
+from dualpath_ray.ui.actor import address_of, page_link, page_within, start_page
 from dualpath_ray.ui.feed import Feed
 from dualpath_ray.ui.server import PageServer
 from dualpath_ray.ui.watch import RunningSystem
@@ -71,6 +72,21 @@ def start_configured(name: str, config: UiConfig, port: int | None, token: str |
         echo(f"live page of {name}: {link}")
     except DualPathError as error:
         echo(f"{name} has no live page: {error}")
+
+
+@contextmanager
+def page_of_run(name: str, config: UiConfig, token: str | None, echo: Echo) -> Iterator[None]:
+    """A page for as long as a run's own system is up, where the configuration has a port. Without one the run goes on."""
+    if config.port is None:
+        yield
+        return
+    with ExitStack() as page:
+        try:
+            runs = str(Path(config.runs).absolute())
+            echo(f"live page: {page.enter_context(page_within(name, config.host, config.port, token, runs))}")
+        except DualPathError as error:
+            echo(f"no live page: {error}")
+        yield
 
 
 def _open(link: str, options: PageOptions) -> None:

@@ -1,6 +1,7 @@
 """Ray jobs on a cluster with nothing installed but Ray: submitted, killed half-way, resumed, refused."""
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from tests.ray.nodes import ROOT, Cluster
 
 pytestmark = pytest.mark.timeout(1200)
 CONFIG = "prefill_nodes: 1\ndecode_nodes: 1\nmodel: toy-llama\nblock_tokens: 16\nname: jobtest\nengine: {cpus: 1}\n"
-SLOW = "node: {snic_bps: 100 KB/s, cnic_bps: 2 MB/s}\n"
+SLOW = "node: {snic_bps: 100 KB/s, cnic_bps: 2 MB/s}\nui: {port: 0}\n"
 WORK = ["--num-trajectories", "4", "--max-turns", "6", "--total-tokens", "300", "--compare", "prefill_only,scheduled"]
 TURNS = 4 * 6
 ENVIRONMENT = ["--runtime-env", "jobs/runtime_env.yaml"]
@@ -68,6 +69,9 @@ def test_a_job_that_was_killed_half_way_goes_on(bare: Cluster, config: Path, tmp
     first = bare.submit(*rollout, flags=[*ENVIRONMENT, "--no-wait", "--submission-id=first"])
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     until(lambda: turns_kept(out) >= TURNS // 2, bare, "first", 900)  # the environment is installed meanwhile
+    pages = re.findall(r"live page: (http://\S+)", bare.run("ray", "job", "logs", bare.api, "first").stdout)
+    with urlopen(f"{pages[-1]}api/status", timeout=30) as answer:
+        assert json.load(answer)["nodes"], "the page that the job's log names shows its system"
     assert bare.run("ray", "job", "stop", bare.api, "first").returncode == 0
     until(lambda: state(bare, "first") == "STOPPED", bare, "first", 60)
     kept = turns_kept(out)

@@ -49,7 +49,7 @@ TORCH_ADAPTERS = {"transport/rdt.py", "transport/rdt_cuda_ipc.py"}  # Ray's tens
 # ``import ray``: actor.py files, cluster/, and an adapter that rides on Ray, named here when there is one.
 RAY_ROOMS = {"cluster"}
 RAY_ADAPTERS = {"transport/collective.py", "transport/rdt.py", "transport/rdt_cuda_ipc.py", "bench/transport_ray.py"}
-RAY_IN_FUNCTIONS = {"observability/ray_export.py", "observability/otel.py"}
+RAY_IN_FUNCTIONS = {"observability/ray_export.py", "observability/otel.py", "observability/ray_timeline.py"}
 # What decides gets time as an argument. Not pure by their nature: the shells, and what waits on a socket or maps memory.
 PURE_ROOMS = {"traffic", "scheduler", "kv", "planning"}
 PURE_FILES = {"storage/index.py", "storage/shards.py", "ui/access.py", "ui/history.py", "ui/view.py"}

@@ -52,6 +52,8 @@ def up(
         echo(
             f"{name} is up: {nodes}, {plan.config.model}, in {time.monotonic() - began:.1f} s; `dualpath status` shows it"
         )
+        if session.dashboard:
+            echo(f"Ray dashboard: http://{session.dashboard}")
         once_up(name, plan.config)
     except BaseException:
         if started is not None:

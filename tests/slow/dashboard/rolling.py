@@ -1,4 +1,4 @@
-"""A small system that works until its standard input ends: ``python -m tests.slow.rolling ADDRESS``.
+"""A small system that works until its standard input ends: ``python -m tests.slow.dashboard.rolling ADDRESS``.
 
 Prints its name once it is up, and again what its nodes counted when it is over.
 """
