@@ -40,6 +40,21 @@ def ask(refs: Any, who: str) -> Any:
         raise own_error(error) or SystemDiedError(f"{who} is gone: {first_line(error)}") from error
 
 
+def ask_each(asked: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """(answers, reasons for none), both by who was asked, whatever became of the others."""
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
+    told, silent = {}, {}
+    for who, ref in asked.items():
+        if not ray.wait([ref], timeout=0)[0]:
+            silent[who] = f"{who} does not answer within {ANSWER_S:g} s"
+            continue
+        try:
+            told[who] = ask(ref, who)
+        except DualPathError as error:
+            silent[who] = str(error)
+    return told, silent
+
+
 def own_error(error: BaseException) -> DualPathError | None:
     """The error of our own tree that an actor raised, if it is one."""
     cause = getattr(error, "cause", None)

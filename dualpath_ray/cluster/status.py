@@ -6,9 +6,9 @@ from typing import Any
 import ray
 
 from dualpath_ray.base.errors import DualPathError
-from dualpath_ray.cluster.asking import ANSWER_S, ask
+from dualpath_ray.cluster.asking import ask, ask_each
 from dualpath_ray.cluster.attach import facts_of
-from dualpath_ray.cluster.handles import Attachment, Handles
+from dualpath_ray.cluster.handles import Attachment
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def take_sample(name: str) -> Sample:
     scheduler, facts = facts_of(name)
     handles = facts.handles.copy()
     handles.scheduler = scheduler
-    told, silent = _ask_each(handles)
+    told, silent = ask_each({who: handle.status.remote() for who, handle in handles.named().items()})
     places = {str(node["NodeID"]): str(node["NodeManagerAddress"]) for node in ray.nodes()}
     at = _ask_some(
         {node: t.ray_node.remote() for node, t in handles.traffic.items() if f"traffic manager {node}" in told}
@@ -48,23 +48,6 @@ def take_sample(name: str) -> Sample:
         {node: places.get(ray_node, "") for node, ray_node in at.items()},
         silent,
     )
-
-
-def _ask_each(handles: Handles) -> tuple[dict[str, Any], dict[str, str]]:
-    """(answers, reasons for none), by the name that people see."""
-    asked = {who: handle.status.remote() for who, handle in handles.named().items()}
-    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
-    told, silent = {}, {}
-    for who, ref in asked.items():
-        try:
-            told[who] = ask(ref, who) if ray.wait([ref], timeout=0)[0] else None
-        except DualPathError as error:
-            silent[who] = str(error)
-            continue
-        if told[who] is None:
-            del told[who]
-            silent[who] = f"{who} does not answer within {ANSWER_S:g} s"
-    return told, silent
 
 
 def _ask_some(asked: dict[str, Any]) -> dict[str, Any]:

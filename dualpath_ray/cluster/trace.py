@@ -4,27 +4,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.cluster.asking import ask
+from dualpath_ray.cluster.asking import ask_each
 from dualpath_ray.cluster.attach import facts_of
 from dualpath_ray.cluster.decisions import decisions_of
+from dualpath_ray.cluster.handles import Handles
 
 _LATEST = 5000  # decisions among which a request is looked for
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTrace:
-    """A request's decision, the facts of its stages (None: it has not ended, or that is long ago) and its spans."""
+    """A request's decision, the facts of its stages (None: it has not ended, or that is long ago) and its spans.
+
+    ``silent``: why actors that may have done some of it did not tell.
+    """
 
     decision: dict[str, Any]
     facts: dict[str, Any] | None
     spans: list[dict[str, Any]]  # fields of ``Span``; times of the wall clock, in order of their start
     block_tokens: int
+    silent: tuple[str, ...] = ()
 
 
 def collect(name: str, request_id: str) -> RequestTrace:
     """Args: request_id: or the start of it, when only one request that is still known starts so.
 
-    Raises: ConfigError when there is none, or more than one; SystemDiedError.
+    Raises: ConfigError when there is none, or more than one; SystemDiedError when the scheduler is gone.
     """
     scheduler, facts = facts_of(name)
     records = {record["request_id"]: record for record in decisions_of(scheduler, 0, _LATEST)}
@@ -34,9 +39,11 @@ def collect(name: str, request_id: str) -> RequestTrace:
         what = f"{len(found)} requests start so" if found else f"{name} knows of none; the last ones are {last}"
         raise ConfigError(f"request {request_id}: {what}")
     record, handles = records[found[0]], facts.handles
-    asked = [actor.request_spans.remote(found[0]) for actor in (*handles.traffic.values(), *handles.engines.values())]
-    spans = [span for some in ask(asked, "an actor") for span in some]
+    actors = Handles(traffic=handles.traffic, prefill=handles.prefill, decode=handles.decode).named()
+    told, silent = ask_each({who: actor.request_spans.remote(found[0]) for who, actor in actors.items()})
+    spans = sorted((span for some in told.values() for span in some), key=lambda span: span["start_s"])
     engine = handles.decode.get(record["decode_engine"])
-    stages = ask(engine.request_facts.remote(found[0]), record["decode_engine"]) if engine is not None else None
+    asked = {"engine": engine.request_facts.remote(found[0])} if engine is not None else {}
+    stages, _ = ask_each(asked)
     block_tokens = facts.plan.config.block_tokens
-    return RequestTrace(record, stages, sorted(spans, key=lambda span: span["start_s"]), block_tokens)
+    return RequestTrace(record, stages.get("engine"), spans, block_tokens, tuple(silent.values()))

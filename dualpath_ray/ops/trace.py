@@ -34,6 +34,7 @@ def trace_text(trace: RequestTrace) -> str:
         parts.append(_stages(trace.facts))
     parts.append(_spans(trace.spans) if trace.spans else "no span of it is kept any more")
     parts.append(_recomputed(trace))
+    parts += [f"not all is known: {reason}" for reason in trace.silent]
     return "\n\n".join(parts)
 
 
@@ -73,7 +74,7 @@ def _spans(spans: Sequence[dict[str, Any]]) -> str:
 def _recomputed(trace: RequestTrace) -> str:
     hit = trace.decision["inputs"]["request"]["hit_tokens"] if trace.decision["inputs"] else 0
     if trace.facts is None or "hit_blocks" not in trace.facts:
-        return "recomputed: not known, since it has not ended or that is long ago"
+        return "recomputed: not known, since it has not ended, that is long ago, or who knew it is gone"
     again = hit - trace.facts["hit_blocks"] * trace.block_tokens
     if not again:
         return "recomputed: nothing; every token of the hit was loaded"

@@ -44,7 +44,8 @@ def test_the_text_says_why_how_long_and_what_was_lost(decision):
         RequestTrace(decision, {**FACTS, "hit_blocks": 1}, spans("4 blocks; the first that failed: corrupt"), 16)
     )
     assert "recomputed: 48 tokens of the hit, since a block was lost: corrupt" in lost
-    assert "not known" in trace_text(RequestTrace(decision, None, [], 16))
+    gone = trace_text(RequestTrace(decision, None, [], 16, ("decode engine d0/e0 is gone: its process has died",)))
+    assert "recomputed: not known" in gone and "not all is known: decode engine d0/e0 is gone" in gone
 
 
 def test_the_file_has_every_span_on_its_node_and_nic(decision):
