@@ -331,12 +331,12 @@ class Client:
     ) -> RunRecord:
         """Replay trajectories, all starting at once.
 
-        Args:   show: is told how far it is, twice a second; name: of the run in its record, the read path when None.
+        Args:   show: is told how far it is, twice a second; name: of the run in its record, the read path that it had when None.
         Raises: SystemDiedError; RequestRefusedError when a turn can never run here.
         """
         from dualpath_ray.cluster.rollout import Rollout
 
-        return Rollout(self._system, self, trajectories, show).run(name or self._plan.config.scheduler.read_path)
+        return Rollout(self._system, self, trajectories, show).run(name)
 
     def end_trajectory(self, trajectory_id: str) -> None:
         """No further turn will come: its blocks may be evicted before others."""

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -134,9 +134,10 @@ class Rollout:
         self._decisions: dict[str, dict[str, Any]] = {}
         self._last_decision = 0
 
-    def run(self, mode: str) -> RunRecord:
+    def run(self, mode: str | None) -> RunRecord:
         """Replay everything.
 
+        Args:   mode: what the run is called; None: after the policies of the read path that are in force meanwhile.
         Raises: SystemDiedError, or whatever refused a turn; the rollout ends with the first.
         """
         try:
@@ -274,7 +275,7 @@ class Rollout:
         return Progress(done, len(self._replays), turns, self._turns_total, tokens, elapsed, sampler.utilisation())
 
     def _record(
-        self, mode: str, started: float, sampler: "_Sampler", before: dict[str, Any], after: dict[str, Any]
+        self, mode: str | None, started: float, sampler: "_Sampler", before: dict[str, Any], after: dict[str, Any]
     ) -> RunRecord:
         config = self._system.plan.config
         decisions = self._decisions
@@ -291,9 +292,11 @@ class Rollout:
             return int(seen[node]["load_failures"] - before["nodes"].get(node, {"load_failures": 0})["load_failures"])
 
         engines = after["prefill"] + after["decode"]
+        policies = _policies(decisions.values()) or after["scheduler"]["policy"]
+        mode = mode or policies
         return RunRecord(
             mode=mode,
-            read_path=after["scheduler"]["policy"],  # which may have been set meanwhile
+            read_path=policies,
             layerwise=config.scheduler.layerwise,
             quota=config.scheduler.quota,
             oracle=config.scheduler.oracle,
@@ -327,6 +330,11 @@ class Rollout:
             profile=self._system.profile.to_dict(),
             decisions=[{**record, "mode": mode} for record in decisions.values()],
         )
+
+
+def _policies(decisions: Iterable[dict[str, Any]]) -> str:
+    """Of the read path, when these decisions were made: one, unless it was set meanwhile. Empty: nobody knows."""
+    return ", then ".join(dict.fromkeys(made["inputs"]["policy"] for made in decisions if made["inputs"]))
 
 
 def _by_class(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:

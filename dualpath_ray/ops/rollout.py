@@ -285,8 +285,10 @@ def run_one(
     """
     from dualpath_ray.observability.live import LiveDisplay
 
+    called = options.system or run.mode  # a running system has the read path that it has
+
     def said(line: str) -> None:
-        echo(f"  {run.mode}: {line}")
+        echo(f"  {called}: {line}")
 
     if checkpoint is not None and checkpoint.record is not None:
         said("was complete before")
@@ -301,7 +303,7 @@ def run_one(
 
                 def show(p: Progress) -> None:
                     display.update(
-                        run.mode,
+                        called,
                         p.trajectories_done,
                         p.trajectories_total,
                         p.turns_done,
@@ -313,7 +315,8 @@ def run_one(
                     )
 
                 finished = checkpoint.add if checkpoint is not None else lambda turns: None
-                record = Rollout(system, client, trajectories, show, finished, earlier).run(run.mode)
+                mode = run.mode if options.system is None else None
+                record = Rollout(system, client, trajectories, show, finished, earlier).run(mode)
         finally:
             try:
                 if checkpoint is not None:

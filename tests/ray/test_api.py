@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from dualpath_ray.cluster import attach
 from dualpath_ray.cluster.client import Client
 from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.verify import PlainModel
+from dualpath_ray.ops.lifecycle.change import set_value
+from dualpath_ray.workload.trajectory import Trajectory
 from tests.ray.systems import BASE, CONTEXT, running, trajectories
 
 pytestmark = pytest.mark.ray
@@ -134,6 +137,21 @@ def test_a_rollout_counts_what_it_read_itself(up: tuple[System, Client]) -> None
         assert read == sum(record.snic_read_bytes.values()) == sum(t.snic_read_bytes for t in record.turns) > 0
     with pytest.raises(RequestRefusedError, match="t0 is there more than once"):
         client.rollout([*work, work[0]])
+
+
+def test_a_rollout_is_called_after_the_read_paths_that_it_had(up: tuple[System, Client]) -> None:
+    system, client = up
+    (first,) = trajectories(1, 2)
+    later = replace(first.turns[1], tool_delay_s=2.0)  # it is told how far it is before
+    work = [Trajectory("flipped", (first.turns[0], later))]
+    try:
+        record = client.rollout(
+            work, lambda progress: set_value(system.name, "read_path", "prefill_only", lambda _: None)
+        )
+        assert record.mode == record.read_path == "scheduled, then prefill_only"
+    finally:
+        set_value(system.name, "read_path", "scheduled", lambda _: None)
+    assert client.rollout(trajectories(1, 1)).mode == "scheduled"
 
 
 def test_connect_by_name_checks_the_fingerprint(up: tuple[System, Client], monkeypatch: pytest.MonkeyPatch) -> None:

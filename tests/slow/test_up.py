@@ -106,7 +106,8 @@ def test_rollouts_on_the_running_system_and_the_switch(operator: Operator) -> No
         out = operator.home / path
         operator.says("rollout", str(operator.config), *WORK, "--system", "uptest", "--out", str(out), timeout_s=200)
         summary = json.loads((out / "summary.json").read_text())
-        assert summary["tokens_identical"] and summary["runs"][0]["read_path"] == path
+        run = summary["runs"][0]
+        assert summary["tokens_identical"] and run["mode"] == run["read_path"] == path
     assert operator.status()["read_path"] == "scheduled"
     assert "foo: only read_path can be set" in operator.says("set", "foo=1", code=2)
     assert "scheduler.read_path" in operator.says("set", "read_path=nowhere", code=2)
