@@ -22,7 +22,7 @@ class Span(NamedTuple):
 
 
 class SpanSink(Protocol):
-    """Takes spans elsewhere, without holding up who tells of them."""
+    """Takes spans elsewhere. Neither call raises."""
 
     def add(self, span: Span) -> None:
         """Times are of the monotonic clock."""

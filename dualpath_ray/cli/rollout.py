@@ -22,8 +22,13 @@ from dualpath_ray.cli.workload_options import check_workload_flags, workload_opt
     show_default=True,
     help="Check every generated token against plain transformers.",
 )
-def rollout(config: Path, **flags: Any) -> int:
-    """Replay agent trajectories on the system of a CONFIG file. With `ui.port` in it, the live page is served meanwhile."""
+@click.option(
+    "--ui-port",
+    type=click.IntRange(0, 65_535),
+    help="Serve the live page of the run's own system there; 0: a free port.  [default: ui.port in CONFIG]",
+)
+def rollout(config: Path, ui_port: int | None, **flags: Any) -> int:
+    """Replay agent trajectories on the system of a CONFIG file."""
     import os
     from contextlib import AbstractContextManager
 
@@ -33,7 +38,7 @@ def rollout(config: Path, **flags: Any) -> int:
     from dualpath_ray.ui.serve import page_of_run
 
     def page(system: str, its: ClusterConfig, echo: Echo) -> AbstractContextManager[None]:
-        return page_of_run(system, its.ui, os.environ.get("DUALPATH_UI_TOKEN") or None, echo)
+        return page_of_run(system, its.ui, ui_port, os.environ.get("DUALPATH_UI_TOKEN") or None, echo)
 
     check_workload_flags(flags)
     return run_rollout(config, RolloutOptions(**flags, page=page), click.echo)

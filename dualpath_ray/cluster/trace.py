@@ -9,6 +9,7 @@ from dualpath_ray.cluster.attach import facts_of
 from dualpath_ray.cluster.decisions import decisions_of
 from dualpath_ray.cluster.handles import Handles
 
+_STAGES = "stages"  # told by the decode engine, beside its spans
 _LATEST = 5000  # decisions among which a request is looked for
 
 
@@ -40,10 +41,14 @@ def collect(name: str, request_id: str) -> RequestTrace:
         raise ConfigError(f"request {request_id}: {what}")
     record, handles = records[found[0]], facts.handles
     actors = Handles(traffic=handles.traffic, prefill=handles.prefill, decode=handles.decode).named()
-    told, silent = ask_each({who: actor.request_spans.remote(found[0]) for who, actor in actors.items()})
-    spans = sorted((span for some in told.values() for span in some), key=lambda span: span["start_s"])
+    asked = {who: actor.request_spans.remote(found[0]) for who, actor in actors.items()}
     engine = handles.decode.get(record["decode_engine"])
-    asked = {"engine": engine.request_facts.remote(found[0])} if engine is not None else {}
-    stages, _ = ask_each(asked)
-    block_tokens = facts.plan.config.block_tokens
-    return RequestTrace(record, stages.get("engine"), spans, block_tokens, tuple(silent.values()))
+    if engine is not None:
+        asked[_STAGES] = engine.request_facts.remote(found[0])
+    told, silent = ask_each(asked)
+    stages = told.pop(_STAGES, None)
+    silent.pop(_STAGES, None)  # its engine has not told of spans either
+    spans = sorted((span for some in told.values() for span in some), key=lambda span: span["start_s"])
+    left = [name for name in (record["prefill_engine"], record["decode_engine"]) if name not in handles.engines]
+    missing = (*silent.values(), *(f"{name} has left the system" for name in left))
+    return RequestTrace(record, stages, spans, facts.plan.config.block_tokens, missing)

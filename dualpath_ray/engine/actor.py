@@ -284,11 +284,12 @@ class _Engine(ABC):
             self._group.stop()
         if self._loop is not None:
             self._loop.stop()
-            self._loop.spans.close()
         if self._collectives is not None:
             self._collectives.close()
         if self._link is not None:
             self._link.close()
+        if self._loop is not None:
+            self._loop.spans.close()
 
 
 class PrefillEngine(_Engine):

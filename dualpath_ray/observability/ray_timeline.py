@@ -14,8 +14,10 @@ from dualpath_ray.observability.timeline_rows import TimelineRows
 
 _LOG = logging.getLogger(__name__)
 _EVERY_S = 1.0
-_MOST_WAITING = 5000  # spans, until they are sent
-_SEND_S = 5.0  # longer than this no sending takes
+_MOST_SPANS = 1000  # of an actor in that time: more are left out, which the log tells
+_MOST_REQUESTS = 8  # that a span names, of a batch
+_SEND_S, _END_S = 5.0, 2.0  # longer than this no sending takes, and no end
+_TELL_S = 60.0  # between two lines of the log
 _TASK_SPANS, _TASK_S = 1000, 10.0  # what Ray keeps of a task; and only the last 10,000 tasks of a cluster are drawn
 
 
@@ -36,7 +38,9 @@ class RayTimeline:
     def __init__(self, who: str) -> None:
         """Args: who: the actor, for spans without a place."""
         self._who = who
-        self._waiting: deque[Span] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[Span] = deque(maxlen=_MOST_SPANS)
+        self._num_lost = 0
+        self._told_s = float("-inf")
         self._rows = TimelineRows()
         self._tasks: dict[_Row, _Task] = {}
         self._stub: Any = None
@@ -45,25 +49,34 @@ class RayTimeline:
         self._thread.start()
 
     def add(self, span: Span) -> None:
-        """As of ``SpanSink``."""
+        """As of ``SpanSink``. Of too many the oldest are left out."""
+        self._num_lost += len(self._waiting) == _MOST_SPANS
         self._waiting.append(span)
 
     def close(self) -> None:
         """Send what waits, and end."""
         self._over.set()
-        self._thread.join(2 * _SEND_S)
+        self._thread.join(_END_S)
 
     def _run(self) -> None:
         over = False
         while not over:
             over = self._over.wait(_EVERY_S)
+            spans = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            problem = ""
             try:
-                if self._waiting:
-                    self._send([self._waiting.popleft() for _ in range(len(self._waiting))])
-            except Exception as error:  # nothing of it may reach the data path; Ray may be gone
-                _LOG.warning("%s: spans are missing on Ray's timeline from now on: %r", self._who, error)
-                self._waiting = deque(maxlen=0)
-                return
+                if spans:
+                    self._send(spans)
+            except Exception as error:  # nothing of it may reach the data path; the control store may come back
+                self._num_lost += len(spans)
+                problem = f": {error!r}"
+            self._tell(problem)
+
+    def _tell(self, problem: str) -> None:
+        """Gaps must not look like idleness."""
+        if self._num_lost and time.monotonic() - self._told_s > _TELL_S:
+            _LOG.warning("%s: %d spans are missing on Ray's timeline%s", self._who, self._num_lost, problem)
+            self._num_lost, self._told_s = 0, time.monotonic()
 
     def _send(self, spans: list[Span]) -> None:
         from ray import get_runtime_context
@@ -147,7 +160,9 @@ def _told(span: Span, row: _Row) -> dict[str, str]:
     layer = {} if span.layer is None else {"layer": str(span.layer)}
     name = f"{' '.join((span.name, *layer.values()))}, {row.place}"  # Ray's rows have no names but ids
     told = {"name": name, "place": row.place, "row": str(row.number + 1), **layer}
-    told["requests"] = ", ".join(span.request_ids)
+    told["requests"] = ", ".join(span.request_ids[:_MOST_REQUESTS])
+    if len(span.request_ids) > _MOST_REQUESTS:
+        told["requests"] += f" and {len(span.request_ids) - _MOST_REQUESTS} more"
     if span.nbytes:
         told["bytes"] = str(span.nbytes)
     if span.note:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-MOST_ROWS = 16  # of a place; what finds none free is drawn over the last one
+MOST_ROWS = 16  # of a place; what finds none free is drawn over the last one, where viewers may leave it out
 
 
 class TimelineRows:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dualpath_ray.config.cluster import ClusterConfig
 
@@ -38,4 +38,4 @@ class RolloutOptions:
     resume: bool = False
     system: str | None = None
     verify_tokens: bool = True
-    page: PageOfRun = no_page
+    page: PageOfRun = field(default=no_page, compare=False)

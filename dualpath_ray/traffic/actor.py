@@ -461,7 +461,6 @@ class TrafficManager:
         self._stopping = True
         self._exporter.stop()
         self._runner.stop()
-        self._core.context.spans.close()
         self._server.close()
         self._listener.close()
         for link in (*self._engines.values(), *self._peers.values()):
@@ -471,6 +470,7 @@ class TrafficManager:
         self._transport.close()  # first: copies that are stuck end with it
         self._copy.shutdown(cancel_futures=True)
         self._store.close()
+        self._core.context.spans.close()
 
 
 def _nic_words(devices: Sequence[NicChoice], rate_bytes_per_s: float | None) -> str:

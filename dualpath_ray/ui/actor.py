@@ -3,14 +3,14 @@
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from dualpath_ray.base.errors import ConfigError
-from dualpath_ray.cluster.asking import ANSWER_S, wait_for
+from dualpath_ray.base.errors import ConfigError, SystemDiedError
+from dualpath_ray.cluster.asking import ANSWER_S, first_line, wait_for
 from dualpath_ray.cluster.page import PAGE_NAME, page_of
 from dualpath_ray.cluster.placement import on_head
 from dualpath_ray.ui.access import Access, needs_token
@@ -70,9 +70,14 @@ def page_within(system: str, host: str, port: int, token: str | None, runs: str)
         raise ConfigError(f"ui.host: {host} is reached by others: set DUALPATH_UI_TOKEN, which the page then asks for")
     page = _page(system, host, port, token, runs, None)
     try:
-        yield str(wait_for([page.address.remote()], "the live page", _START_S)[0])
+        try:
+            address = str(wait_for([page.address.remote()], "the live page", _START_S)[0])
+        except ray.exceptions.RayError as error:  # its environment cannot be had on the head, say
+            raise SystemDiedError(f"the live page did not start: {first_line(error)}") from error
+        yield address
     finally:
-        ray.kill(page)
+        with suppress(ray.exceptions.RaySystemError):  # Ray is gone: then it is, too
+            ray.kill(page)
 
 
 def _page(system: str, host: str, port: int, token: str | None, runs: str, lifetime: str | None) -> Any:

@@ -52,7 +52,7 @@ def show_page(name: str | None, options: PageOptions, echo: Echo, over: threadin
     token = options.token or (secrets.token_urlsafe(18) if needs_token(host) else None)
     port = DEFAULT_PORT if options.port is None else options.port
     access, runs = Access(host, token), options.runs or Path(DEFAULT_RUNS)
-    server = PageServer(RunningSystem(name), Feed(time.time), access, port, runs)
+    server = PageServer(RunningSystem(name), Feed(time.time), access, port, runs, "--port")
     try:
         link = address_of(host, server.port) + (f"?token={token}" if token else "")
         echo(f"live page of {name}, until Ctrl-C: {link}")
@@ -75,15 +75,19 @@ def start_configured(name: str, config: UiConfig, port: int | None, token: str |
 
 
 @contextmanager
-def page_of_run(name: str, config: UiConfig, token: str | None, echo: Echo) -> Iterator[None]:
-    """A page for as long as a run's own system is up, where the configuration has a port. Without one the run goes on."""
-    if config.port is None:
+def page_of_run(name: str, config: UiConfig, port: int | None, token: str | None, echo: Echo) -> Iterator[None]:
+    """A page for as long as a run's own system is up, where its configuration or ``port`` asks for one.
+
+    That it cannot be served does not end the run.
+    """
+    wanted = config.port if port is None else port
+    if wanted is None:
         yield
         return
     with ExitStack() as page:
         try:
             runs = str(Path(config.runs).absolute())
-            echo(f"live page: {page.enter_context(page_within(name, config.host, config.port, token, runs))}")
+            echo(f"live page: {page.enter_context(page_within(name, config.host, wanted, token, runs))}")
         except DualPathError as error:
             echo(f"no live page: {error}")
         yield

@@ -170,8 +170,10 @@ def _says(status: int, sentence: str) -> web.Response:
 class PageServer:
     """Serves the page of a system from a thread of this process, until ``stop``."""
 
-    def __init__(self, system: Watched, feed: Feed, access: Access, port: int, runs: Path) -> None:
-        """Args: port: 0 takes a free one. Raises: ConfigError naming the port when it cannot be had."""
+    def __init__(
+        self, system: Watched, feed: Feed, access: Access, port: int, runs: Path, setting: str = "ui.port"
+    ) -> None:
+        """Args: port: 0 takes a free one. Raises: ConfigError naming it, and the setting, when it cannot be had."""
         self._watch = Watch(system, feed)
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
@@ -183,7 +185,7 @@ class PageServer:
         except OSError as error:
             self.stop()
             raise ConfigError(
-                f"--port: {access.host}:{port} cannot be listened on ({error.strerror or error}); name another one"
+                f"{setting}: {access.host}:{port} cannot be listened on ({error.strerror or error}); name another one"
             ) from error
 
     async def _start(self, system: Watched, feed: Feed, access: Access, port: int, runs: Path) -> None:

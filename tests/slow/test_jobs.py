@@ -13,10 +13,11 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.ray.nodes import ROOT, Cluster
+from tests.slow.dashboard.head import free_ports
 
 pytestmark = pytest.mark.timeout(1200)
 CONFIG = "prefill_nodes: 1\ndecode_nodes: 1\nmodel: toy-llama\nblock_tokens: 16\nname: jobtest\nengine: {cpus: 1}\n"
-SLOW = "node: {snic_bps: 100 KB/s, cnic_bps: 2 MB/s}\nui: {port: 0}\n"
+SLOW = "node: {snic_bps: 100 KB/s, cnic_bps: 2 MB/s}\n"
 WORK = ["--num-trajectories", "4", "--max-turns", "6", "--total-tokens", "300", "--compare", "prefill_only,scheduled"]
 TURNS = 4 * 6
 ENVIRONMENT = ["--runtime-env", "jobs/runtime_env.yaml"]
@@ -81,8 +82,11 @@ def test_a_job_that_was_killed_half_way_goes_on(bare: Cluster, config: Path, tmp
     )  # else it stopped between two runs
     until(lambda: not list(Path("/dev/shm").glob("dualpath.jobtest-*")), bare, "first", 30)
 
-    second = bare.submit(*rollout, flags=ENVIRONMENT)
+    (port,) = free_ports(1)  # one system after the other has its page there
+    second = bare.submit(*rollout, "--ui-port", str(port), flags=ENVIRONMENT)
     assert second.returncode == 0, second.stdout[-3000:] + second.stderr[-3000:]
+    pages = re.findall(r"live page: (.*)", second.stdout)
+    assert pages and set(pages) == {f"http://127.0.0.1:{port}/"}, second.stdout
     assert "turns that were finished before" in second.stdout or "was complete before" in second.stdout
     assert "SNIC reads" in second.stdout, "the log tells how far it is"
     summary = json.loads((out / "summary.json").read_text())

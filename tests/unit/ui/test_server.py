@@ -239,7 +239,9 @@ def test_a_busy_port_is_one_sentence(system: MadeUp, tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         before = threading.active_count()
-        with pytest.raises(ConfigError, match=rf"^--port: 127.0.0.1:{port} cannot be listened on \(.+\); name another"):
+        with pytest.raises(
+            ConfigError, match=rf"^ui\.port: 127.0.0.1:{port} cannot be listened on \(.+\); name another"
+        ):
             PageServer(system, Feed(time.time), Access("127.0.0.1"), port, tmp_path)
         assert threading.active_count() <= before
 
