@@ -80,7 +80,9 @@ class ReadersShell:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)  # where it is isolated, with all that the blocks have started
         self._process.wait(30)

@@ -50,5 +50,8 @@ def test_a_failing_command_is_named(tmp_path: Path) -> None:
 
 
 def test_a_command_that_hangs_is_named(tmp_path: Path) -> None:
-    with ReadersShell(tmp_path, isolated=False) as shell, pytest.raises(DocsError, match=r"^a\.md:3: took longer than 1 s"):
+    with (
+        ReadersShell(tmp_path, isolated=False) as shell,
+        pytest.raises(DocsError, match=r"^a\.md:3: took longer than 1 s"),
+    ):
         shell.run(Block("a.md", 3, "sleep 30\n", None), 1)

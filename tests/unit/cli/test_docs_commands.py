@@ -82,7 +82,8 @@ def test_a_translation_has_commands_of_the_original(document):
 
 
 @pytest.mark.parametrize(
-    "words", [["rollout"], ["no-such"], ["up", "my.yaml", "--no-such"], ["set"], ["bench", "no-such"], ["drain", "a", "b"]]
+    "words",
+    [["rollout"], ["no-such"], ["up", "my.yaml", "--no-such"], ["set"], ["bench", "no-such"], ["drain", "a", "b"]],
 )
 def test_what_is_no_command_is_found(words):
     with pytest.raises(click.UsageError):
