@@ -54,6 +54,7 @@ class ReadersShell:
             "DUALPATH_HOME": str(home / "dp"),
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self._tree),
+            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for one another take many times as long on a busy machine
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_raylet_start_wait_time_s": "120",  # a busy machine may take longer
             "RAY_agent_register_timeout_ms": "120000",

@@ -29,14 +29,16 @@ def test_commands_of_a_document(document: str) -> None:
     if isolated and (reason := why_no_namespaces()):
         pytest.skip(reason)
     lacking = set()
-    with tempfile.TemporaryDirectory(prefix="dp-d-", ignore_cleanup_errors=True) as home:
-        with ReadersShell(Path(home), isolated) as shell:
-            for block in blocks:
-                program = PROGRAMS.get(block.mark or "")
-                if program and shutil.which(program) is None:
-                    lacking.add(program)
-                else:
-                    shell.run(block, _BLOCK_S)
+    with (
+        tempfile.TemporaryDirectory(prefix="dp-d-", ignore_cleanup_errors=True) as home,
+        ReadersShell(Path(home), isolated) as shell,
+    ):
+        for block in blocks:
+            program = PROGRAMS.get(block.mark or "")
+            if program and shutil.which(program) is None:
+                lacking.add(program)
+            else:
+                shell.run(block, _BLOCK_S)
     if lacking:
         pytest.skip("; ".join(f"{program} is not here" for program in sorted(lacking)))
 
