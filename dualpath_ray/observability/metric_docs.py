@@ -36,8 +36,9 @@ port `--metrics-export-port` of `ray start`. That endpoint asks for no token. Pr
 On the host of Ray's head, once it runs with its dashboard:
 
 ```bash
-dualpath dashboards install      # into the folders of Ray's session: the dashboard, our row in Ray's own, the alert rules
-dualpath dashboards export DIR   # the same files, for a Grafana and a Prometheus elsewhere
+ray start --head                        # unless it runs already
+dualpath dashboards install             # into the folders of Ray's session: the dashboard, our row in Ray's own, the alert rules
+dualpath dashboards export dashboards   # the same files, for a Grafana and a Prometheus elsewhere
 ```
 
 `install` may be repeated, and must be after a restart of the head, which writes its folders anew. Grafana and Prometheus are
