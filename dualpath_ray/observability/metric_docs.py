@@ -47,6 +47,7 @@ and `RAY_PROMETHEUS_HOST` before it starts. The dashboard's **Metrics tab** embe
 our row on top of it; a link in each of these panels leads on to the dashboard *DualPath* with all of them. What Ray has no
 place for: a tab of our own, panels on the pages of a job, actor or node (these embed single panels of Ray's by number), and
 any panel at all where `RAY_GRAFANA_HOST` answers nobody. Grafana Cloud forbids embedding; its dashboard opens beside.
+[ray-dashboard.md](ray-dashboard.md) has pictures.
 
 Each alert's `runbook_url` is a section of [troubleshooting.md](troubleshooting.md); `--docs URL` puts an address before it.
 """
