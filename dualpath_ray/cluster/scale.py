@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import ray
+
 from dualpath_ray.base.errors import ConfigError, DualPathError
 from dualpath_ray.base.types import Role
 from dualpath_ray.cluster.asking import ask, wait_for
@@ -93,7 +95,7 @@ def add_nodes(system: System, joining: Sequence[tuple[str, Role]], progress: Pro
     timeout = system.plan.config.startup_timeout_s
     shards = wait_for([s.shard.remote() for s in handles.storage], "a storage node", timeout)
     try:
-        progress(f"{', '.join(names)}: asking Ray for a place")
+        progress(f"{', '.join(names)}: {_asking(system, len(names))}")
         nodes.start(joining, shards)
         nodes.connect(names)
         progress(f"{', '.join(names)}: loading the model")
@@ -112,6 +114,20 @@ def add_nodes(system: System, joining: Sequence[tuple[str, Role]], progress: Pro
         _undo(system, handles, nodes, names)
         raise
     progress(f"{', '.join(names)}: joined")
+
+
+def _asking(system: System, num_nodes: int) -> str:
+    """That Ray is asked for a place; and, where it has none now, what is missing: an autoscaler may add it, or nobody."""
+    plan, free = system.plan, ray.available_resources()
+    num_engines = num_nodes * plan.config.node.gpus
+    lacking = [
+        f"{num_engines * each:g} {kind}s are needed and {free.get(kind, 0.0):g} free"
+        for kind, each in (("CPU", plan.cpus_per_engine), ("GPU", plan.gpus_per_engine))
+        if num_engines * each > free.get(kind, 0.0) + 1e-6
+    ]
+    if not lacking:
+        return "asking Ray for a place"
+    return f"asking Ray for a place ({' and '.join(lacking)}): waits up to {plan.config.startup_timeout_s:g} s for more"
 
 
 def _undo(system: System, handles: Handles, nodes: Nodes, joining: Sequence[str]) -> None:

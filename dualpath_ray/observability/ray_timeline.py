@@ -75,7 +75,7 @@ class RayTimeline:
     def _tell(self, problem: str) -> None:
         """Gaps must not look like idleness."""
         if self._num_lost and time.monotonic() - self._told_s > _TELL_S:
-            _LOG.warning("%s: %d spans are missing on Ray's timeline%s", self._who, self._num_lost, problem)
+            _LOG.warning("%s: spans missing on Ray's timeline: %d%s", self._who, self._num_lost, problem)
             self._num_lost, self._told_s = 0, time.monotonic()
 
     def _send(self, spans: list[Span]) -> None:
@@ -97,9 +97,8 @@ class RayTimeline:
                 entry = entries[task.id] = request.data.events_by_task.add()
                 _describe(entry, task.id, row, context)
                 entry.profile_events.component_type = "worker"
-                entry.profile_events.component_id = worker + task.number.to_bytes(
-                    2, "big"
-                )  # Ray draws a row of each id
+                # Ray draws a row of each id
+                entry.profile_events.component_id = worker + task.number.to_bytes(2, "big")
                 entry.profile_events.node_ip_address = here
             entry.profile_events.events.add(
                 event_name=span.name,

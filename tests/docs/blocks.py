@@ -1,4 +1,4 @@
-"""The shell blocks of the documents: where they stand, what is left out and why, and the commands that are in them."""
+"""The shell blocks of the documents: where they stand, what is left out and why, the commands in them, what they print."""
 
 import re
 import shlex
@@ -14,7 +14,9 @@ DOCUMENTS = ("README.md", "README.zh-CN.md", *(str(p.relative_to(ROOT)) for p in
 LEFT_OUT = ("needs Kubernetes", "needs Docker", "needs RDMA", "needs 3FS", "needs GPUs", "takes minutes")
 PROGRAMS = {"needs kubectl": "kubectl"}  # carried out where the program is
 _MARK = re.compile(r"# ((?:needs|takes) .+)")
+LANGUAGES = {"bash", "console", "yaml", "text", "python", ""}
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_OUTPUT = re.compile(r"\s*^```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)  # directly behind the commands that print it
 _FILE = re.compile(r"# ([\w.-]+\.yaml)")
 
 
@@ -24,6 +26,7 @@ class Block:
     line: int  # of the first line inside the fence, from 1
     text: str  # commands alone, every line where it was
     mark: str | None  # why it is left out, or the program that it needs
+    prints: str = ""  # the lines that the document shows of it; ``...`` stands for what it leaves out
 
     @property
     def where(self) -> str:
@@ -53,6 +56,7 @@ def blocks_of(document: str) -> list[Block]:
     found = []
     for fence in _FENCE.finditer(text):
         language, inside = fence.groups()
+        assert language in LANGUAGES, f"{document}: what is a block of {language}?"
         line = text.count("\n", 0, fence.start()) + 2
         if language == "yaml":
             written = _as_file(inside)
@@ -62,7 +66,12 @@ def blocks_of(document: str) -> list[Block]:
             marked = _MARK.fullmatch(inside.partition("\n")[0])
             mark = marked[1] if marked else None
             assert mark is None or mark in LEFT_OUT or mark in PROGRAMS, f"{document}:{line}: what is '# {mark}'?"
-            found.append(Block(document, line, _commands_of_console(inside) if language == "console" else inside, mark))
+            if language == "console":
+                shown = "\n".join(each for each in inside.splitlines() if not each.startswith("$ "))
+                found.append(Block(document, line, _commands_of_console(inside), mark, shown))
+            else:
+                output = _OUTPUT.match(text, fence.end())
+                found.append(Block(document, line, inside, mark, output[1] if output else ""))
     return found
 
 

@@ -18,7 +18,8 @@ MODEL = "smollm2-135m"
 # What is not part of a fresh checkout.
 _NOT_COPIED = (".git", ".venv", "runs", "build", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis", ".whl")
 # Processes, network and shared memory of its own: `ray stop` ends no other Ray, ports are free, and all of it goes with the shell.
-_NAMESPACES = ["unshare", "--pid", "--net", "--mount", "--fork", "--mount-proc", "--kill-child"]
+_AS_ROOT = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+_NAMESPACES = ["unshare", *_AS_ROOT, "--pid", "--net", "--mount", "--fork", "--mount-proc", "--kill-child"]
 _SET_UP = "mount -t tmpfs tmpfs /dev/shm && ip link set lo up"
 # A failing command says where it stands, and ends the shell: what follows would rest on it.
 _TRAP = """set -E -o pipefail; trap 'echo "failed $? $LINENO $BASH_COMMAND" >&{fd}; exit 1' ERR\n"""
@@ -36,13 +37,25 @@ def why_no_namespaces() -> str | None:
     return None if done.returncode == 0 else f"no network namespaces here: {done.stderr.strip()[-200:]}"
 
 
+def _copy_tree(to: Path) -> None:
+    """What a fresh checkout has: files that git knows, as they are now; without git, all but what tools leave behind."""
+    known = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, check=False)
+    if known.returncode != 0:
+        shutil.copytree(ROOT, to, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+        return
+    for name in known.stdout.decode().split("\0"):
+        if name and (ROOT / name).exists():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+
+
 class ReadersShell:
     """Bash, in a fresh copy of the tree. What a block exports, changes to or writes is there for the next one."""
 
     def __init__(self, home: Path, isolated: bool) -> None:
         """Args: home: an empty folder with a short path, since sockets of Ray lie below it."""
         self._tree = home / "tree"
-        shutil.copytree(ROOT, self._tree, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+        _copy_tree(self._tree)
         models = home / "dp" / "models"
         models.mkdir(parents=True)
         (models / MODEL).symlink_to(pull(MODEL))
@@ -89,21 +102,21 @@ class ReadersShell:
         self._process.wait(30)
         os.close(self._said)
 
-    def run(self, block: Block, within_s: float) -> None:
-        """Raises: DocsError when a command of it fails, or when it takes longer."""
+    def run(self, block: Block, within_s: float) -> str:
+        """What it prints. Raises: DocsError when a command of it fails, or when it takes longer."""
         file = self._blocks / f"{block.line}.sh"
         file.write_text("\n" * (block.line - 1) + block.text)  # so that bash counts the document's lines
         printed_before = self._log.stat().st_size
         self._write(f'source "{file}" </dev/null; echo done >&{self._fd}\n')
         said = self._answer(within_s)
+        printed = self._log.read_bytes()[printed_before:].decode(errors="replace")
         if said == "done":
-            return
+            return printed
         if said.startswith("failed "):
             _, code, line, command = said.split(" ", 3)
             what = f"{block.document}:{line}: exit code {code} of: {command}"
         else:
             what = f"{block.where}: {said}:\n{block.text}"
-        printed = self._log.read_bytes()[printed_before:].decode(errors="replace")
         raise DocsError(f"{what}\nprinted:\n{printed[-4000:]}")
 
     def _write(self, line: str) -> None:

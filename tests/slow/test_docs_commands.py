@@ -1,4 +1,7 @@
-"""The documents' commands, carried out as a reader would: a document's blocks in order, in one shell, in a fresh checkout."""
+"""The documents' commands, carried out as a reader would: a document's blocks in order, in one shell, in a fresh checkout.
+
+What a document shows of their output is there, too, whatever the numbers.
+"""
 
 import re
 import shutil
@@ -8,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import DOCUMENTS, PROGRAMS, TRANSLATIONS, Block, blocks_of
+from tests.docs.output import first_missing
 from tests.docs.shell import DocsError, ReadersShell, why_no_namespaces
 
 pytestmark = pytest.mark.timeout(1200)
 _BLOCK_S = 300.0  # a hung command ends after this; a busy machine takes several times what a quiet one does
-_STARTS_RAY = re.compile(r"^(ray (start|stop)|dualpath up)\b", re.MULTILINE)
+_STARTS_RAY = re.compile(r"\b(ray\s+(start|stop)|dualpath\s+(up|down))\b")
 
 
 def carried_out(document: str) -> list[Block]:
@@ -37,8 +41,10 @@ def test_commands_of_a_document(document: str) -> None:
             program = PROGRAMS.get(block.mark or "")
             if program and shutil.which(program) is None:
                 lacking.add(program)
-            else:
-                shell.run(block, _BLOCK_S)
+                continue
+            printed = shell.run(block, _BLOCK_S)
+            missing = first_missing(block.prints, printed)
+            assert missing is None, f"{block.where}: shows {missing!r}; printed:\n{printed[-4000:]}"
     if lacking:
         pytest.skip("; ".join(f"{program} is not here" for program in sorted(lacking)))
 

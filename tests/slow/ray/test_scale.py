@@ -1,5 +1,6 @@
 """Nodes join and leave while requests are under way: none is lost, and the tokens are the plain model's."""
 
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -73,12 +74,15 @@ def test_what_cannot_be_is_one_sentence_and_changes_nothing() -> None:
     with running(NICS) as (system, client):
         little_time = system.plan.config.model_copy(update={"startup_timeout_s": 5.0})
         system.plan = replace(system.plan, config=little_time)
+        lines: list[str] = []
         for wanted, says in [
             ((0, 1), "^--prefill and --decode: a system needs at least one node of each role"),
             ((9, 9), "^--prefill and --decode: 18 nodes are more than the 12 that this system's scheduler"),
             ((1, 9), "^test: engine.cpus: no Ray node has 0.5 free CPUs of a decode node"),
         ]:
             with pytest.raises(ConfigError, match=says):
-                scale(system, *wanted)
+                scale(system, *wanted, lines.append)
             assert shape(system) == (["p0"], ["d0"])
             assert len(roll_out(system, client, trajectories(2, 2)).turns) == 4
+        (asked,) = [line for line in lines if "asking Ray" in line]
+        assert re.search(r"d8: asking Ray for a place \(4 CPUs are needed and \S+ free\): waits up to 5 s", asked)

@@ -244,9 +244,9 @@ def test_a_process_of_ones_own_serves_the_page_too(system: Live) -> None:
 def test_a_busy_port_is_bad_input(system: Live, capfd: pytest.CaptureFixture[str]) -> None:
     port = system.url.rstrip("/").rpartition(":")[2]
     assert system.command("ui", "--name", NAME, "--port", port) == 2
-    sentence = f"--port: 127.0.0.1:{port} cannot be listened on"
-    assert sentence in capfd.readouterr().err
-    with pytest.raises(ConfigError, match=sentence):
+    sentence = f"127.0.0.1:{port} cannot be listened on"
+    assert f"--port: {sentence}" in capfd.readouterr().err
+    with pytest.raises(ConfigError, match=f"^ui.port: {sentence}"):
         start_page(f"{NAME}-other", "127.0.0.1", int(port), None, "runs")
     assert actors_of(f"{NAME}-other") == {}
 

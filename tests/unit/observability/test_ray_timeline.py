@@ -45,7 +45,7 @@ def test_a_store_that_restarts_costs_one_batch_which_is_told(sent, caplog):
     timeline.close()
     assert [[each.nbytes for each in batch] for batch in sent] == [[0], [1], [2]], "what waits at the end is sent"
     assert [record.getMessage() for record in caplog.records] == [
-        "p0: 1 spans are missing on Ray's timeline: ConnectionError('the store restarts')"
+        "p0: spans missing on Ray's timeline: 1: ConnectionError('the store restarts')"
     ]
 
 
@@ -58,7 +58,7 @@ def test_of_a_flood_the_last_are_sent_and_the_others_counted(sent, caplog, monke
         timeline.add(span(number))
     timeline.close()
     assert [each.nbytes for each in sent[-1]] == [6, 7, 8, 9]
-    assert "d0/e0: 6 spans are missing" in caplog.text
+    assert "d0/e0: spans missing on Ray's timeline: 6" in caplog.text
 
 
 def test_a_batch_names_a_few_of_its_requests():
