@@ -8,7 +8,8 @@ pytestmark = pytest.mark.ray
 
 
 def test_kv_in_its_own_lane_does_not_slow_collectives_and_in_theirs_it_does(tmp_path):
-    found = run(["timed-4l-5ms"], 1, 3.0, tmp_path / "isolation", lambda line: None)
+    # Threads that wake up late add to single windows: a ratio is the median of pairs.
+    found = run(["timed-4l-5ms"], 5, 2.0, tmp_path / "isolation", lambda line: None)
     on_nic = {row["setting"]: row for row in found["rows"] if "on the NIC" in row["name"]}
     kv = {row["setting"]: row["value"] for row in found["rows"] if "KV throughput" in row["name"]}
     assert on_nic[f"KV, {LANES}"]["over_no_kv"] <= 1.02
