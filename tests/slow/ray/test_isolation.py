@@ -4,7 +4,7 @@ import pytest
 
 from dualpath_ray.bench.isolation import LANES, ONE_LANE, run
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def test_kv_in_its_own_lane_does_not_slow_collectives_and_in_theirs_it_does(tmp_path):
