@@ -15,10 +15,10 @@ from dualpath_ray.base.errors import DualPathError, RequestRefusedError
 from dualpath_ray.cluster.asking import ask
 from dualpath_ray.cluster.client import Client, Generation
 from dualpath_ray.cluster.delays import Delays
-from dualpath_ray.cluster.membership import node_number
+from dualpath_ray.cluster.sampler import Sampler
 from dualpath_ray.cluster.system import System
 from dualpath_ray.engine.sampling import SamplingParams
-from dualpath_ray.observability.run_record import NicSample, RunRecord, TurnRecord
+from dualpath_ray.observability.run_record import RunRecord, TurnRecord
 from dualpath_ray.scheduler.state import Request
 from dualpath_ray.workload.trajectory import Trajectory
 
@@ -141,7 +141,7 @@ class Rollout:
         Raises: SystemDiedError, or whatever refused a turn; the rollout ends with the first.
         """
         try:
-            sampler = _Sampler(self._system)
+            sampler = Sampler(self._system)
             counted_before = sampler.sample()
             self._last_decision = counted_before["scheduler"]["num_decisions"]
             started = time.time()
@@ -268,14 +268,14 @@ class Rollout:
         with suppress(RuntimeError):  # the rollout has failed, and its workers are gone
             self._workers.submit(self._guarded, replay)
 
-    def _progress(self, started: float, sampler: "_Sampler") -> Progress:
+    def _progress(self, started: float, sampler: Sampler) -> Progress:
         with self._lock:
             turns, done, tokens = len(self._turns) + len(self._ended_turns), self._done, self._tokens
         elapsed = time.time() - started
         return Progress(done, len(self._replays), turns, self._turns_total, tokens, elapsed, sampler.utilisation())
 
     def _record(
-        self, mode: str | None, started: float, sampler: "_Sampler", before: dict[str, Any], after: dict[str, Any]
+        self, mode: str | None, started: float, sampler: Sampler, before: dict[str, Any], after: dict[str, Any]
     ) -> RunRecord:
         config = self._system.plan.config
         decisions = self._decisions
@@ -408,51 +408,3 @@ def _cpu_s(before: dict[str, Any], after: dict[str, Any]) -> float:
 
     then = taken(before)
     return sum(cpu_s - then.get(name, 0.0) for name, cpu_s in taken(after).items())
-
-
-class _Sampler:
-    """Asks every node for its counters now and then."""
-
-    def __init__(self, system: System) -> None:
-        self._system = system
-        self.samples: list[NicSample] = []
-        self._nodes: dict[str, dict[str, Any]] = {}
-        self._zero: dict[str, dict[str, float]] = {}
-        self._last: dict[str, NicSample] = {}
-        self._before: dict[str, NicSample] = {}
-
-    def sample(self) -> dict[str, Any]:
-        """Status of the whole system; NIC counters are kept as samples, from zero at the first."""
-        status = self._system.status()
-        self._nodes |= status["nodes"]
-        for node in status["nodes"].values():
-            for name, nic in node["nics"].items():
-                zero = self._zero.setdefault(name, {"moved": nic["moved_bytes"], "busy": nic["busy_s"]})
-                sample = NicSample(
-                    node["time_s"],
-                    name,
-                    nic["moved_bytes"] - zero["moved"],
-                    nic["busy_s"] - zero["busy"],
-                    nic["queued_bytes"],
-                )
-                self.samples.append(sample)
-                if name in self._last:
-                    self._before[name] = self._last[name]
-                self._last[name] = sample
-        return status
-
-    @property
-    def nodes(self) -> dict[str, dict[str, Any]]:
-        """What every node that was ever there told last, prefill nodes first."""
-        order = sorted(self._nodes, key=lambda node: (not node.startswith("p"), node_number(node)))
-        return {node: self._nodes[node] for node in order}
-
-    def utilisation(self) -> dict[str, tuple[float, int]]:
-        """Per direction: (busy share between the last two samples, queued bytes)."""
-        out = {}
-        for name, last in self._last.items():
-            before = self._before.get(name, last)
-            passed = last.time_s - before.time_s
-            busy = (last.busy_s - before.busy_s) / passed if passed > 0 else 0.0
-            out[name] = (min(1.0, max(0.0, busy)), last.queued_bytes)
-        return out

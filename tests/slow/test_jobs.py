@@ -12,8 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.ray.nodes import ROOT, Cluster
-from tests.slow.dashboard.head import free_ports
+from tests.ray.nodes import ROOT, Cluster, free_ports
 
 pytestmark = pytest.mark.timeout(1200)
 CONFIG = "prefill_nodes: 1\ndecode_nodes: 1\nmodel: toy-llama\nblock_tokens: 16\nname: jobtest\nengine: {cpus: 1}\n"

@@ -6,7 +6,6 @@ Grafana is in no Debian package: of it there is no more here than what says that
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,18 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from dualpath_ray.observability import panels
-from tests.ray.nodes import BIN, ROOT, cluster_environment, end, wait_up
+from tests.ray.nodes import BIN, ROOT, cluster_environment, end, free_ports, wait_up
 
 TOOLS = ("prometheus", "promtool")
 INTERVAL_S = 2  # of Ray's collection and of the scrapes here; both are 10 s otherwise
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def our_row() -> str:

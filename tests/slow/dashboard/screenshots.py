@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tests.ray.nodes import BIN, end
-from tests.slow.dashboard.head import Live, free_ports, live, until
+from tests.ray.nodes import BIN, end, free_ports
+from tests.slow.dashboard.head import Live, live, until
 from tests.slow.ray.live_page import CHROMIUM, chromium
 
 WIDTH = 1400

@@ -1,7 +1,6 @@
 """A system that serves its live page, rollouts on it, and Debian's Chromium to look: for tests and pictures of the page."""
 
 import shutil
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dualpath_ray.cli.main import run
 from dualpath_ray.cluster.asking import ask
 from dualpath_ray.cluster.attach import facts_of, running_systems
 from dualpath_ray.cluster.page import page_address
+from tests.ray.nodes import free_ports
 
 CHROMIUM = shutil.which("chromium")
 CONFIG = """\
@@ -82,7 +82,7 @@ class Live:
 @contextmanager
 def live(folder: Path, name: str, config: str = CONFIG) -> Iterator[Live]:
     """``dualpath up --ui-port``, and ``dualpath down`` at the end, within the Ray that this process is in."""
-    port = _free_port()
+    (port,) = free_ports(1)
     path, runs = folder / "config.yaml", folder / "runs"
     path.write_text(f"{config}ui: {{runs: {runs}}}\n")
     system = Live(name, path, runs, f"http://127.0.0.1:{port}/", ray.get_runtime_context().gcs_address)
@@ -93,12 +93,6 @@ def live(folder: Path, name: str, config: str = CONFIG) -> Iterator[Live]:
     finally:
         if name in running_systems():
             assert system.command("down", "--name", name, "--within", "10") == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager
